@@ -1,0 +1,1 @@
+"""Every port of tq inside one SQLite file."""

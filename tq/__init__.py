@@ -1,0 +1,1 @@
+"""Tasks, retries, flows and workflows for asyncio."""
