@@ -1,0 +1,89 @@
+"""The only reader of the time: every other file is given a `Clock`.
+
+Inside tq an instant is a `float`: seconds since 1970-01-01T00:00Z. It is what every server stores without loss to the
+microsecond, and costs nothing to compare. In public values an instant is an aware UTC `datetime`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from tq.errors import InvalidInputError
+
+__all__ = ["Clock", "SystemClock", "seconds", "to_datetime", "to_instant"]
+
+
+class Clock(Protocol):
+    """Tells the time and waits; a virtual one lets a whole system run through hours in milliseconds."""
+
+    virtual: bool
+    """True when time moves only as the event loop is idle: nothing may then wait in a thread of its own."""
+
+    def now(self) -> float:
+        """Return the present instant, in seconds since the epoch, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards, from an unspecified start."""
+        ...
+
+    async def sleep(self, delay: float) -> None:
+        """Wait for `delay` seconds; zero or less yields once."""
+        ...
+
+    def timeout(self, delay: float | None) -> AbstractAsyncContextManager[object]:
+        """Return a context that raises `TimeoutError` when its body takes longer than `delay` seconds."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    virtual = False
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, delay: float) -> None:
+        await asyncio.sleep(delay if delay > 0 else 0)
+
+    def timeout(self, delay: float | None) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(delay)
+
+
+def to_datetime(instant: float) -> datetime:
+    """Return the aware UTC datetime of an instant."""
+    return datetime.fromtimestamp(instant, UTC)
+
+
+def to_instant(field: str, when: datetime) -> float:
+    """Return the instant of an aware datetime.
+
+    Raises:
+        InvalidInputError: `when` is naive: it would mean another instant on another machine.
+    """
+    if when.tzinfo is None:
+        raise InvalidInputError(field, when, "give an aware datetime, such as datetime.now(UTC)")
+    return when.timestamp()
+
+
+def seconds(field: str, duration: float | timedelta, *, zero: bool = True) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        InvalidInputError: negative, not finite, or zero where zero makes no sense.
+    """
+    value = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(value, bool) or not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+        raise InvalidInputError(field, duration, "give seconds as a number, or a timedelta")
+    if value != value or value in (float("inf"), float("-inf")) or value < 0 or (value == 0 and not zero):
+        rule = "zero or more" if zero else "more than zero"
+        raise InvalidInputError(field, duration, f"give a finite number of seconds, {rule}")
+    return float(value)

@@ -1,0 +1,183 @@
+"""The wire format: how a task is written into bytes, and read back by whatever version meets it.
+
+A body is one JSON object with a format number under "v". Absent and null are told apart only where it matters; fields
+at their default are left out, so that a body stays small and a new field needs no new number. Payloads are already JSON
+when they come here (the door checked and dumped them) and are embedded as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import orjson
+
+from tq.clock import to_datetime, to_instant
+from tq.errors import PayloadError, UnknownFormatError, WireError
+from tq.model import (
+    Delivery,
+    Entity,
+    Message,
+    Projection,
+    Task,
+    TaskStatus,
+)
+
+__all__ = [
+    "FORMAT",
+    "decode_body",
+    "decode_projection",
+    "dumps",
+    "encode_body",
+    "encode_projection",
+    "loads",
+    "message_of",
+    "stats_of",
+    "task_of",
+]
+
+FORMAT = 1
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def dumps(value: object) -> bytes:
+    """Return JSON of plain values.
+
+    Raises:
+        PayloadError: the value cannot be written as JSON.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, RecursionError) as error:
+        raise PayloadError("value", value, f"give plain JSON values: {error}") from error
+
+
+def loads(data: bytes) -> Any:
+    """Return the values of JSON that tq itself wrote.
+
+    Raises:
+        WireError: it is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise WireError(f"not JSON: {error}", data) from error
+
+
+def encode_body(task: Task[Any], payload: bytes, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """Return the body of a task whose payload is already JSON; `metadata` stands in for the task's own."""
+    body: dict[str, Any] = {"v": FORMAT, "id": task.id, "type": task.type, "queue": task.queue_id}
+    body["payload"] = orjson.Fragment(payload)
+    if task.created_at is not None:
+        body["created_at"] = task.created_at.timestamp()
+    if task.execute_at is not None:
+        body["execute_at"] = task.execute_at.timestamp()
+    if task.expires_at is not None:
+        body["expires_at"] = task.expires_at.timestamp()
+    if task.retries is not None:
+        body["retries"] = task.retries
+    if task.retry_after is not None:
+        after = task.retry_after
+        body["retry_after"] = after if isinstance(after, int | float) else after.total_seconds()
+    if task.force_store:
+        body["force_store"] = True
+    for name in ("partition_key", "task_group", "task_hash"):
+        value = getattr(task, name)
+        if value is not None:
+            body[name] = value
+    if task.entity is not None:
+        body["entity"] = [task.entity.type, task.entity.id]
+    metadata = task.metadata if metadata is None else metadata
+    if metadata:
+        body["metadata"] = dict(metadata)
+    if task.execution_stats:
+        body["stats"] = dict(task.execution_stats)
+    return dumps(body)
+
+
+def decode_body(data: bytes) -> dict[str, Any]:
+    """Return the fields of a body.
+
+    Raises:
+        WireError: it is no task of ours, and no version of tq will ever read it.
+        UnknownFormatError: a newer version of tq wrote it.
+    """
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise WireError(f"the body of a message is not JSON: {error}", data) from error
+    if type(body) is not dict or "v" not in body:
+        raise WireError("the body of a message is not a task", data)
+    fields = cast("dict[str, Any]", body)
+    if fields["v"] != FORMAT:
+        raise UnknownFormatError(fields["v"], data)
+    if type(fields.get("type")) is not str or type(fields.get("queue")) is not str or "payload" not in fields:
+        raise WireError("the body of a message lacks type, queue or payload", data)
+    return fields
+
+
+def task_of(body: Mapping[str, Any], delivery: Delivery | None = None, payload: object = None) -> Task[Any]:
+    """Return the task that a decoded body describes, with the counters of its delivery and this payload."""
+    entity = body.get("entity")
+    stats: Mapping[str, Any] = body.get("stats", _NOTHING)
+    generation = attempt = fence = 0
+    task_id = body.get("id", "")
+    if delivery is not None:
+        message = delivery.message
+        task_id, generation, attempt, fence = message.id, message.generation, message.attempt, delivery.fence
+        if message.stats:
+            stats = stats_of(message)
+    return Task(
+        type=body["type"],
+        queue_id=body["queue"],
+        payload=payload,
+        id=task_id,
+        execute_at=_datetime(body.get("execute_at")),
+        expires_at=_datetime(body.get("expires_at")),
+        created_at=_datetime(body.get("created_at")),
+        retries=body.get("retries"),
+        retry_after=body.get("retry_after"),
+        force_store=body.get("force_store", False),
+        partition_key=body.get("partition_key"),
+        task_group=body.get("task_group"),
+        task_hash=body.get("task_hash"),
+        entity=None if entity is None else Entity(entity[0], entity[1]),
+        metadata=body.get("metadata", _NOTHING),
+        execution_stats=stats,
+        generation=generation,
+        attempt=attempt,
+        fence=fence,
+    )
+
+
+def _datetime(instant: float | None) -> Any:
+    return None if instant is None else to_datetime(instant)
+
+
+def stats_of(message: Message) -> dict[str, Any]:
+    """Return the execution stats that a message carries."""
+    return cast("dict[str, Any]", loads(message.stats)) if message.stats else {}
+
+
+def message_of(task: Task[Any], payload: bytes, now: float, metadata: Mapping[str, Any] | None = None) -> Message:
+    """Return the message that carries a checked task, due at its `execute_at` or at `now`."""
+    run_at = now if task.execute_at is None else to_instant("execute_at", task.execute_at)
+    body = encode_body(task, payload, metadata)
+    return Message(task.id, task.queue_id, task.type, body, run_at, task.generation)
+
+
+def encode_projection(row: Projection) -> bytes:
+    """Return a row as a note for the outbox."""
+    return dumps([*row[:9], _text(row.payload), _text(row.result), row.error])
+
+
+def decode_projection(data: bytes) -> Projection:
+    """Return the row of a note."""
+    fields = loads(data)
+    payload, result = (None if part is None else part.encode() for part in fields[9:11])
+    return Projection(*fields[:5], TaskStatus(fields[5]), *fields[6:9], payload, result, fields[11])
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode()

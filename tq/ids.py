@@ -1,0 +1,61 @@
+"""Ids: new ones are ordered by time, derived ones are named by their cause.
+
+An effect that may be carried out twice needs an id that is the same both times. So everything that a task brings forth
+is named after the task: children by `child_id`, flows by `flow_id`, members and joins by their flow.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from itertools import count
+
+__all__ = ["child_id", "flow_id", "join_id", "new_id", "step_id", "step_range"]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
+_counter = count(int.from_bytes(os.urandom(4)))
+
+
+def new_id(now: float) -> str:
+    """Return a fresh id of 26 characters that sorts by `now` (milliseconds), then by order of making.
+
+    48 bits of time, 32 bits that count up within the process, 50 random bits.
+    """
+    number = (int(now * 1000) & 0xFFFFFFFFFFFF) << 82
+    number |= (next(_counter) & 0xFFFFFFFF) << 50
+    number |= int.from_bytes(os.urandom(7)) & 0x3FFFFFFFFFFFF
+    return "".join([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])
+
+
+def _derive(*parts: str | bytes | int) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(data).to_bytes(8))  # lengths keep ("ab", "c") apart from ("a", "bc")
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def child_id(parent: str, generation: int, type: str, queue: str, payload: bytes, occurrence: int) -> str:
+    """Return the id of a child task: the same for the same child of the same execution, whoever makes it."""
+    return _derive("child", parent, generation, type, queue, payload, occurrence)
+
+
+def flow_id(task: str, generation: int, key: str) -> str:
+    """Return the id of the flow that `task` starts under `key`."""
+    return _derive("flow", task, generation, key)
+
+
+def step_id(flow: str, index: int) -> str:
+    """Return the task id of the member of `flow` with this index."""
+    return f"{flow}.{index}"
+
+
+def step_range(flow: str) -> tuple[str, str]:
+    """Return the half-open range of ids that holds every member and join of `flow`, and nothing else."""
+    return f"{flow}.", f"{flow}/"
+
+
+def join_id(flow: str, generation: int) -> str:
+    """Return the task id of the join of `flow` in this generation."""
+    return f"{flow}.join" if generation == 0 else f"{flow}.join.{generation}"

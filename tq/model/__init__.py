@@ -1,0 +1,89 @@
+"""The values that travel through tq: frozen, without behaviour beyond their own arithmetic.
+
+Task (what users write) → Message (a task on its way) → Delivery (handed out under a lease) → Outcome → Effects →
+Settlement → Batch → Hop. A room that needs a new kind of value declares it here; nothing in here reads the time,
+a server or the event loop.
+"""
+
+from tq.model.effects import (
+    NO_EFFECTS,
+    Batch,
+    Chunk,
+    Effects,
+    Ending,
+    Hold,
+    Hop,
+    Outgoing,
+    Record,
+    Remove,
+    Resolve,
+    Settlement,
+)
+from tq.model.ended import Ended, Keep
+from tq.model.entity import Entity, Projection, projection_version
+from tq.model.flow import Flow, FlowState, Mark, Reopen, StepResult, decide
+from tq.model.message import Claim, Delivery, Message, Place, Rearm, Receipt, Renewal, State, Whereabouts
+from tq.model.outcome import Deferred, Failed, Outcome, Released, Rescheduled, Succeeded
+from tq.model.plan import FailurePolicy, FlowRequest, FlowStep, Join, Member, Tolerance, quorum, tolerate
+from tq.model.retry import Backoff, attempts_left, retry_count, retry_delay
+from tq.model.status import StepStatus, TaskStatus, Verdict
+from tq.model.task import MISSING, Missing, Task
+
+__all__ = [
+    "MISSING",
+    "NO_EFFECTS",
+    "Backoff",
+    "Batch",
+    "Chunk",
+    "Claim",
+    "Deferred",
+    "Delivery",
+    "Effects",
+    "Ended",
+    "Ending",
+    "Entity",
+    "Failed",
+    "FailurePolicy",
+    "Flow",
+    "FlowRequest",
+    "FlowState",
+    "FlowStep",
+    "Hold",
+    "Hop",
+    "Join",
+    "Keep",
+    "Mark",
+    "Member",
+    "Message",
+    "Missing",
+    "Outcome",
+    "Outgoing",
+    "Place",
+    "Projection",
+    "Rearm",
+    "Receipt",
+    "Record",
+    "Released",
+    "Remove",
+    "Renewal",
+    "Reopen",
+    "Rescheduled",
+    "Resolve",
+    "Settlement",
+    "State",
+    "StepResult",
+    "StepStatus",
+    "Succeeded",
+    "Task",
+    "TaskStatus",
+    "Tolerance",
+    "Verdict",
+    "Whereabouts",
+    "attempts_left",
+    "decide",
+    "projection_version",
+    "quorum",
+    "retry_count",
+    "retry_delay",
+    "tolerate",
+]

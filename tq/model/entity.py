@@ -1,0 +1,56 @@
+"""The domain object that a task works on, and the row that tells how that work stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tq.errors import InvalidInputError
+from tq.model.status import TaskStatus
+
+__all__ = ["Entity", "Projection", "projection_version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A domain object: `Entity("Item", "item-123")`."""
+
+    type: str
+    id: str
+
+    def __post_init__(self) -> None:
+        for field in ("type", "id"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or not value:
+                raise InvalidInputError(f"entity.{field}", value, "give a string that is not empty")
+
+
+_RANK = {TaskStatus.SCHEDULED: 0, TaskStatus.PROCESSING: 1}
+
+
+def projection_version(generation: int, status: TaskStatus) -> int:
+    """Return the version of a row: ordered by generation, then scheduled < processing < any ending.
+
+    All endings share a rank, so that the first one written wins (INV-07, design 1.5).
+    """
+    return generation * 4 + _RANK.get(status, 2)
+
+
+class Projection(NamedTuple):
+    """One row per task or flow, `task_id` is its key; a provider writes it only over a smaller `version`.
+
+    `payload` and `result` are JSON; instants are seconds since the epoch, UTC.
+    """
+
+    task_id: str
+    entity_id: str
+    entity_type: str
+    task_type: str
+    queue_id: str
+    status: TaskStatus
+    version: int
+    created_at: float
+    updated_at: float
+    payload: bytes | None = None
+    result: bytes | None = None
+    error: str | None = None

@@ -1,0 +1,55 @@
+"""When a failed attempt is tried again: pure arithmetic (RET-01 … RET-06)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tq.clock import seconds
+from tq.errors import InvalidInputError
+
+__all__ = ["DEFAULT_RETRY_AFTER", "RETRY_DELAY_CAP", "Backoff", "attempts_left", "retry_count", "retry_delay"]
+
+DEFAULT_RETRY_AFTER = 2.0
+RETRY_DELAY_CAP = 300.0
+
+
+def retry_delay(
+    attempt: int, retry_after: float | None = None, *, jitter: float = 0.0, cap: float = RETRY_DELAY_CAP
+) -> float:
+    """Return the seconds to wait after attempt number `attempt` (0 for the first) failed.
+
+    `retry_after × (attempt + 1)²`, at most `cap`, then stretched or shrunk by `jitter` (a share, -0.1 … 0.1 by default
+    of the caller). An absent or zero `retry_after` is 2 s; a negative one counts as 0, never as the past (RET-02).
+    """
+    base = max(DEFAULT_RETRY_AFTER if not retry_after else retry_after, 0.0)
+    return min(base * (attempt + 1) ** 2, cap) * (1.0 + jitter)
+
+
+def retry_count(stats: Mapping[str, object]) -> int:
+    """Return how many retries were consumed; whatever is not a whole number counts as none (RET-03)."""
+    value = stats.get("retry_count")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def attempts_left(attempt: int, task_retries: int | None, executor_retries: int) -> bool:
+    """Tell whether another attempt may follow: the task's own limit wins, 0 included (RET-04, RET-05)."""
+    return attempt < (executor_retries if task_retries is None else task_retries)
+
+
+class Backoff:
+    """How an executor spaces its retries: `Backoff(base=2.0, cap=300.0, jitter=0.1)`."""
+
+    __slots__ = ("base", "cap", "jitter")
+
+    def __init__(
+        self, base: float = DEFAULT_RETRY_AFTER, cap: float = RETRY_DELAY_CAP, jitter: float = 0.1
+    ) -> None:
+        self.base = seconds("backoff.base", base)
+        self.cap = seconds("backoff.cap", cap)
+        self.jitter = seconds("backoff.jitter", jitter)
+        if self.jitter >= 1:
+            raise InvalidInputError("backoff.jitter", jitter, "give a share below 1, such as 0.1 for ±10 %")
+
+    def delay(self, attempt: int, retry_after: float | None, noise: float) -> float:
+        """Return the seconds to wait; `noise` in -1 … 1 is scaled by the jitter."""
+        return retry_delay(attempt, retry_after or self.base, jitter=self.jitter * noise, cap=self.cap)

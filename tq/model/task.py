@@ -1,0 +1,114 @@
+"""The task: one unit of work, as its producer writes it and as its executor sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, TypeVar, cast, final
+
+from tq.clock import seconds, to_instant
+from tq.errors import InvalidInputError
+from tq.model.entity import Entity
+
+__all__ = ["MISSING", "Missing", "Task"]
+
+P = TypeVar("P", covariant=True)
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+@final
+class Missing:
+    """The type of `MISSING`: no result was given, which is not the same as the result None."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final = Missing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[P]):
+    """One unit of work.
+
+    A producer gives `type`, `payload` and whatever options it needs; tq fills the rest. Durations are seconds, instants
+    are aware datetimes. Nothing of the framework's is ever put into `payload` (MOD-04).
+
+    Raises:
+        InvalidInputError: a field is refused; it says which, what was given, and what to give instead.
+    """
+
+    type: str
+    payload: P = cast(Any, None)  # noqa: RUF009 -- a plain None: tasks without payload are common
+    queue_id: str = "default"
+    id: str = ""
+    """Identity, at most 200 characters; made in `add_tasks` when empty."""
+    execute_at: datetime | None = None
+    """Not before this; absent means now."""
+    expires_at: datetime | None = None
+    """Not at or after this; absent means never."""
+    retries: int | None = None
+    """Most retries after the first attempt; absent means the executor's default."""
+    retry_after: float | timedelta | None = None
+    """Base of the backoff, in seconds; absent means the executor's, then 2."""
+    force_store: bool = False
+    """Give it to the store at once, however soon it is due."""
+    partition_key: str | None = None
+    task_group: str | None = None
+    task_hash: str | None = None
+    entity: Entity | None = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    """`log_context`: str → str, handed down to children. `flow_meta`: written by tq."""
+    created_at: datetime | None = None
+    execution_stats: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    """What earlier attempts left: `retry_count`, `last_error`, `last_error_stack`, … (MOD-05)."""
+    generation: int = 0
+    """Raised by replay, retry by hand and redrive."""
+    attempt: int = 0
+    """Retries consumed: 0 in the first attempt."""
+    fence: int = 0
+    """Times this task was handed out: give it to a system that can refuse a smaller number than it has seen."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.type, str) or not self.type:
+            raise InvalidInputError("type", self.type, "give the name under which an executor is registered")
+        if not isinstance(self.queue_id, str) or not self.queue_id:
+            raise InvalidInputError("queue_id", self.queue_id, "give the name of a queue")
+        if not isinstance(self.id, str) or len(self.id) > 200:
+            raise InvalidInputError("id", self.id, "give a string of at most 200 characters, or none")
+        if self.retries is not None and (
+            not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0
+        ):
+            raise InvalidInputError("retries", self.retries, "give a whole number, zero or more")
+        if self.retry_after is not None:
+            seconds("retry_after", self.retry_after)
+        for name in ("execute_at", "expires_at", "created_at"):
+            when = getattr(self, name)
+            if when is not None:
+                if not isinstance(when, datetime):
+                    raise InvalidInputError(name, when, "give an aware datetime")
+                to_instant(name, when)
+        if self.entity is not None and not isinstance(self.entity, Entity):
+            raise InvalidInputError("entity", self.entity, "give Entity(type, id)")
+        if not isinstance(self.metadata, Mapping):
+            raise InvalidInputError("metadata", self.metadata, "give a mapping")
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one generation: give it to systems that drop what they have seen."""
+        return f"{self.id}:{self.generation}"
+
+    @property
+    def log_context(self) -> Mapping[str, str]:
+        """Keys that every log line of this task, and of its children, carries."""
+        return cast("Mapping[str, str]", self.metadata.get("log_context") or _NOTHING)
+
+    @property
+    def flow_meta(self) -> Mapping[str, Any] | None:
+        """`flow_id`, `step_index`, `total_steps`, `join` for members and joins of a flow, else None (FLOW-31)."""
+        return cast("Mapping[str, Any] | None", self.metadata.get("flow_meta"))

@@ -1,0 +1,30 @@
+"""What comes after a task."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol
+
+from tq.model import Effects, Ended, Task
+
+__all__ = ["Attachment", "Continuation"]
+
+
+class Continuation(Protocol):
+    """Sees how a task ended and says what that brings; writes nothing (FLOW-29)."""
+
+    @abstractmethod
+    def follow(self, ended: Ended) -> Effects:
+        """Return the effects of this ending. Pure; called for tasks that carry a flow or an entity, or start flows."""
+
+
+class Attachment(Protocol):
+    """Gives a task what it is owed before it runs: the results of the flow that it joins."""
+
+    @abstractmethod
+    async def attach(self, task: Task[Any]) -> object:
+        """Return the payload to run the task with, of plain JSON values.
+
+        Raises:
+            BackendUnavailableError: the task is given back and comes again.
+        """
