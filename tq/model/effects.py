@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tq.model.entity import Projection
 from tq.model.flow import Flow, FlowState, Mark, Reopen
 from tq.model.message import Delivery, Message, Place, Rearm, Receipt
-from tq.model.status import TaskStatus
+from tq.model.status import TaskStatus, Verdict
 
 __all__ = [
     "NO_EFFECTS",
@@ -114,6 +114,9 @@ class Effects:
     outgoing: tuple[Outgoing, ...] = ()
     resolves: tuple[Resolve, ...] = ()
     reopens: tuple[Reopen, ...] = ()
+    verdicts: tuple[tuple[str, Verdict, str], ...] = ()
+    """(flow, verdict, reason): closes an open flow by deadline or cancel, as `mark_aborted` does, and releases its join
+    in the same step. Carried out after every mark of the batch, so that steps come before deadlines (D-44)."""
 
     def __bool__(self) -> bool:
         return self is not NO_EFFECTS and any(getattr(self, name) for name in self.__slots__)
