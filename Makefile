@@ -53,6 +53,7 @@ wheel: env
 	$(PYTEST) -m wheel $(ARGS)
 
 cover: env
+	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
