@@ -1,8 +1,8 @@
 """The wire format: how a task is written into bytes, and read back by whatever version meets it.
 
-A body is one JSON object with a format number under "v". Absent and null are told apart only where it matters; fields
-at their default are left out, so that a body stays small and a new field needs no new number. Payloads are already JSON
-when they come here (the door checked and dumped them) and are embedded as they are.
+A body is two lines. The first is a JSON object with a format number under "v"; fields at their default are left out, so
+that a body stays small and a new field needs no new number. The second is the payload's JSON, exactly as the door dumped
+it: whoever knows its type validates it straight from the bytes, and whoever only passes it on never parses it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ def loads(data: bytes) -> Any:
 def encode_body(task: Task[Any], payload: bytes, metadata: Mapping[str, Any] | None = None) -> bytes:
     """Return the body of a task whose payload is already JSON; `metadata` stands in for the task's own."""
     body: dict[str, Any] = {"v": FORMAT, "id": task.id, "type": task.type, "queue": task.queue_id}
-    body["payload"] = orjson.Fragment(payload)
     if task.created_at is not None:
         body["created_at"] = task.created_at.timestamp()
     if task.execute_at is not None:
@@ -93,18 +92,19 @@ def encode_body(task: Task[Any], payload: bytes, metadata: Mapping[str, Any] | N
         body["metadata"] = dict(metadata)
     if task.execution_stats:
         body["stats"] = dict(task.execution_stats)
-    return dumps(body)
+    return b"%b\n%b" % (dumps(body), payload)
 
 
 def decode_body(data: bytes) -> dict[str, Any]:
-    """Return the fields of a body.
+    """Return the fields of a body; "payload" is the payload's JSON.
 
     Raises:
         WireError: it is no task of ours, and no version of tq will ever read it.
         UnknownFormatError: a newer version of tq wrote it.
     """
+    head, line_end, payload = data.partition(b"\n")
     try:
-        body = orjson.loads(data)
+        body = orjson.loads(head)
     except orjson.JSONDecodeError as error:
         raise WireError(f"the body of a message is not JSON: {error}", data) from error
     if type(body) is not dict or "v" not in body:
@@ -112,8 +112,9 @@ def decode_body(data: bytes) -> dict[str, Any]:
     fields = cast("dict[str, Any]", body)
     if fields["v"] != FORMAT:
         raise UnknownFormatError(fields["v"], data)
-    if type(fields.get("type")) is not str or type(fields.get("queue")) is not str or "payload" not in fields:
+    if type(fields.get("type")) is not str or type(fields.get("queue")) is not str or not line_end:
         raise WireError("the body of a message lacks type, queue or payload", data)
+    fields["payload"] = payload
     return fields
 
 

@@ -1,0 +1,125 @@
+"""What an executor wants to be called with, read once from its signature when it is registered."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from tq.errors import RegistrationError
+from tq.model import Task
+
+__all__ = ["Signature", "Source", "read_signature"]
+
+
+class Source(Enum):
+    """Where an argument comes from."""
+
+    PAYLOAD = auto()
+    TASK = auto()
+    TASKS = auto()
+    ACTIONS = auto()
+    RESOURCE = auto()
+
+
+class Signature(NamedTuple):
+    """How to call an executor: one source per argument, in order."""
+
+    sources: tuple[Source, ...]
+    resources: tuple[tuple[str, Any], ...]
+    """(parameter, type) of what a lifespan must yield, in the order of the RESOURCE sources."""
+    payload: Any
+    """The annotation that payloads are checked against; Any for none."""
+    returns: Any
+    """The return annotation; None for a declared None, Any for none."""
+    is_async: bool
+
+    @property
+    def takes_task(self) -> bool:
+        return Source.TASK in self.sources or Source.TASKS in self.sources
+
+    @property
+    def takes_actions(self) -> bool:
+        return Source.ACTIONS in self.sources
+
+
+def read_signature(
+    function: Callable[..., Any], what: str, *, first: Source, actions: type, names: Mapping[str, Any] | None = None
+) -> Signature:
+    """Read how `function` wants to be called.
+
+    `first` is what an unannotated first argument means: the payload for `.task`, the task for `.executor`, the tasks
+    for `on_tasks`. A second argument named `actions`, or annotated so, gets the actions. Every other argument names,
+    by its annotation, a resource of the handler's lifespan.
+
+    Raises:
+        RegistrationError: it cannot be called so; names the argument.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"{what}: {function!r} cannot be called") from error
+    hints = _hints(function, what, names)
+    sources: list[Source] = []
+    resources: list[tuple[str, Any]] = []
+    payload: Any = Any
+    for position, parameter in enumerate(parameters):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise RegistrationError(f"{what}: *{parameter.name} is refused; name each argument")
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            raise RegistrationError(f"{what}: the argument {parameter.name!r} must not be keyword-only")
+        hint = hints.get(parameter.name, Any)
+        source, found = _source(parameter, hint, position, first, actions)
+        if source is Source.RESOURCE:
+            if parameter.default is not parameter.empty:
+                continue
+            if hint is Any:
+                raise RegistrationError(
+                    f"{what}: the argument {parameter.name!r} has no annotation; annotate it with the type of a "
+                    "resource that the lifespan yields"
+                )
+            resources.append((parameter.name, hint))
+        elif source is not Source.ACTIONS:
+            payload = found
+        sources.append(source)
+    if first is Source.TASK and Source.ACTIONS not in sources:
+        raise RegistrationError(f"{what}: it must take (task, actions); use .task for a function of its payload")
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    returns = hints.get("return", Any)
+    return Signature(
+        tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async
+    )
+
+
+def _source(
+    parameter: inspect.Parameter, hint: Any, position: int, first: Source, actions: type
+) -> tuple[Source, Any]:
+    origin = typing.get_origin(hint) or hint
+    if isinstance(origin, type) and issubclass(origin, actions):
+        return Source.ACTIONS, None
+    if origin is Task:
+        arguments = typing.get_args(hint)
+        return Source.TASK, arguments[0] if arguments and not isinstance(arguments[0], typing.TypeVar) else Any
+    if first is Source.TASKS and position == 0:
+        arguments = typing.get_args(hint)
+        if isinstance(origin, type) and issubclass(origin, Sequence) and arguments:
+            inner = typing.get_args(arguments[0])
+            return Source.TASKS, inner[0] if typing.get_origin(arguments[0]) is Task and inner else Any
+        return Source.TASKS, Any
+    if position == 0:
+        return first, hint if first is Source.PAYLOAD else Any
+    if parameter.name == "actions" and hint is Any:
+        return Source.ACTIONS, None
+    return Source.RESOURCE, None
+
+
+def _hints(function: Callable[..., Any], what: str, names: Mapping[str, Any] | None) -> dict[str, Any]:
+    target = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        return typing.get_type_hints(target, localns=dict(names) if names else None, include_extras=True)
+    except NameError as error:
+        raise RegistrationError(f"{what}: an annotation cannot be resolved: {error}") from error
