@@ -25,6 +25,7 @@ from tq.model.flow import Flow, FlowState, Mark, Reopen, StepResult, decide
 from tq.model.message import Claim, Delivery, Message, Place, Rearm, Receipt, Renewal, State, Whereabouts
 from tq.model.outcome import Deferred, Failed, Outcome, Released, Rescheduled, Succeeded
 from tq.model.plan import FailurePolicy, FlowRequest, FlowStep, Join, Member, Tolerance, quorum, tolerate
+from tq.model.projection import build_projection, ending_projection
 from tq.model.retry import Backoff, attempts_left, retry_count, retry_delay
 from tq.model.status import StepStatus, TaskStatus, Verdict
 from tq.model.task import MISSING, Missing, Task
@@ -80,7 +81,9 @@ __all__ = [
     "Verdict",
     "Whereabouts",
     "attempts_left",
+    "build_projection",
     "decide",
+    "ending_projection",
     "projection_version",
     "quorum",
     "retry_count",

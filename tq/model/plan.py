@@ -98,6 +98,8 @@ class FailurePolicy:
         """
         if tolerate is not None and quorum is not None:
             raise InvalidInputError("quorum", quorum, "give either tolerate= or quorum=, not both")
+        if policy != "continue" and (tolerate is not None or quorum is not None):
+            raise InvalidInputError("failure_policy", policy, "give either a policy, or tolerate= or quorum=, not both")
         if tolerate is not None:
             policy = Tolerance("tolerate", tolerate)
         if quorum is not None:
