@@ -131,7 +131,7 @@ class MissingExtraError(ConfigurationError):
 
     def __init__(self, extra: str) -> None:
         self.extra = extra
-        super().__init__(f"the {extra} adapter needs its driver: pip install 'tq[{extra}]'")
+        super().__init__(f"the {extra} adapter needs its driver: pip install 'tq-tasks[{extra}]'")
 
 
 class RegistrationError(ConfigurationError):

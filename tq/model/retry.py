@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tq.clock import seconds
 from tq.errors import InvalidInputError
@@ -36,19 +37,19 @@ def attempts_left(attempt: int, task_retries: int | None, executor_retries: int)
     return attempt < (executor_retries if task_retries is None else task_retries)
 
 
+@dataclass(frozen=True, slots=True)
 class Backoff:
-    """How an executor spaces its retries: `Backoff(base=2.0, cap=300.0, jitter=0.1)`."""
+    """How an executor spaces its retries: `Backoff(base=2.0, cap=300.0, jitter=0.1)`; `jitter=0` switches it off."""
 
-    __slots__ = ("base", "cap", "jitter")
+    base: float = DEFAULT_RETRY_AFTER
+    cap: float = RETRY_DELAY_CAP
+    jitter: float = 0.1
 
-    def __init__(
-        self, base: float = DEFAULT_RETRY_AFTER, cap: float = RETRY_DELAY_CAP, jitter: float = 0.1
-    ) -> None:
-        self.base = seconds("backoff.base", base)
-        self.cap = seconds("backoff.cap", cap)
-        self.jitter = seconds("backoff.jitter", jitter)
-        if self.jitter >= 1:
-            raise InvalidInputError("backoff.jitter", jitter, "give a share below 1, such as 0.1 for ±10 %")
+    def __post_init__(self) -> None:
+        seconds("backoff.base", self.base)
+        seconds("backoff.cap", self.cap)
+        if seconds("backoff.jitter", self.jitter) >= 1:
+            raise InvalidInputError("backoff.jitter", self.jitter, "give a share below 1, such as 0.1 for ±10 %")
 
     def delay(self, attempt: int, retry_after: float | None, noise: float) -> float:
         """Return the seconds to wait; `noise` in -1 … 1 is scaled by the jitter."""

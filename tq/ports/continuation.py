@@ -14,6 +14,10 @@ class Continuation(Protocol):
     """Sees how a task ended and says what that brings; writes nothing (FLOW-29)."""
 
     @abstractmethod
+    def begin(self, task: Task[Any], now: float) -> Effects:
+        """Return what is written before the body runs. Pure; called for tasks that carry a flow or an entity."""
+
+    @abstractmethod
     def follow(self, ended: Ended) -> Effects:
         """Return the effects of this ending. Pure; called for tasks that carry a flow or an entity, or start flows."""
 

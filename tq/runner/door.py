@@ -53,6 +53,19 @@ class Shape:
         except ValidationError as error:
             raise _misfit(error, self.annotation) from error
 
+    def load_value(self, value: object) -> Any:
+        """Return the checked value of plain JSON values that tq itself made.
+
+        Raises:
+            PayloadError: they do not fit.
+        """
+        if not self.checked:
+            return value
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            raise _misfit(error, self.annotation) from error
+
     def dump(self, value: object, field: str, limit: int = MAX_PAYLOAD) -> bytes:
         """Check a producer's value and return its JSON.
 

@@ -1,0 +1,316 @@
+"""What an executor says while it runs: outcomes, children, flows. Recorded here, decided and written elsewhere.
+
+An `Attempt` is the record of one task's execution; `Actions` is the face of one attempt, or of a group of them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from logging import LoggerAdapter
+from typing import Any, Protocol
+
+from tq.clock import seconds
+from tq.errors import ActionsRevokedError, InvalidInputError, NonRetryableError, PayloadError
+from tq.ids import flow_id
+from tq.logcontext import child_logger, merge
+from tq.model import (
+    MISSING,
+    Deferred,
+    Entity,
+    Failed,
+    FailurePolicy,
+    FlowRequest,
+    FlowStep,
+    Join,
+    Member,
+    Message,
+    Missing,
+    Outcome,
+    Rescheduled,
+    Succeeded,
+    Task,
+    TaskStatus,
+    Tolerance,
+)
+from tq.model.plan import MAX_STEPS
+from tq.runner.door import MAX_RESULT, dump_plain
+
+__all__ = ["MAX_CHILDREN", "Actions", "Attempt", "Outside", "failed_by", "flow_request"]
+
+MAX_CHILDREN = 1_000
+
+
+class Outside(Protocol):
+    """What actions need of the worker around them."""
+
+    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int]) -> Message:
+        """Check a child and return its message, its id derived from the parent."""
+        ...
+
+    def member(self, step: FlowStep) -> Member:
+        """Check a step and return it with its payload encoded."""
+        ...
+
+    def check_join(self, join: Join) -> None:
+        """Refuse a join that no queue takes."""
+        ...
+
+    def flow_results(self, task: Task[Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """Stream the entries of the flow that `task` joins."""
+        ...
+
+    @property
+    def worker_id(self) -> str: ...
+
+
+class Attempt:
+    """What one execution of one task has said so far."""
+
+    __slots__ = ("calls", "children", "flows", "occurrences", "outcome", "revoked", "task")
+
+    def __init__(self, task: Task[Any]) -> None:
+        self.task = task
+        self.outcome: Outcome | None = None
+        self.children: list[Message] = []
+        self.flows: dict[str, FlowRequest] = {}
+        self.occurrences: dict[bytes, int] = {}
+        self.calls = 0
+        self.revoked = False
+
+    def record(self, outcome: Outcome, log: Any) -> None:
+        """Keep the first outcome; later ones are refused with a warning (D-10)."""
+        if self.outcome is None:
+            self.outcome = outcome
+        else:
+            log.warning("task %s has an outcome already; %s is ignored", self.task.id, type(outcome).__name__)
+
+
+class Actions:
+    """Through it an executor says how its task ended and what follows.
+
+    Nothing is written until the attempt ends. What was said before an exception stands if an outcome was among it; an
+    attempt without one drops everything it said. After the attempt is settled every call raises `ActionsRevokedError`.
+    """
+
+    def __init__(self, attempts: Mapping[str, Attempt], current: Attempt, outside: Outside, consumer_id: str) -> None:
+        self._attempts = attempts
+        self._current = current
+        self._outside = outside
+        self.consumer_id = consumer_id
+        self._log: LoggerAdapter[Any] | None = None
+
+    @property
+    def worker_id(self) -> str:
+        return self._outside.worker_id
+
+    @property
+    def log(self) -> LoggerAdapter[Any]:
+        """A logger that puts the task's log context before each message (LOG-13)."""
+        if self._log is None:
+            task = self._current.task
+            runtime = {"task_id": task.id, "task_type": task.type, "worker_id": self.worker_id}
+            self._log = child_logger(task.log_context, runtime)
+        return self._log
+
+    def fork_for_task(self, task: Task[Any]) -> Actions:
+        """Return the actions of one task of a group."""
+        return Actions(self._attempts, self._attempt(task), self._outside, self.consumer_id)
+
+    # --- outcomes -------------------------------------------------------------------------------------------------
+
+    def success(self, task: Task[Any], result: object | Missing = MISSING) -> None:
+        """Record that the task succeeded; a result is kept as the executor's options say.
+
+        A result that cannot be written, or is larger than 256 KiB, is dropped with a warning; the task still succeeds
+        and its `execution_stats` tell (RES-05, RES-06).
+        """
+        self._attempt(task).record(self._succeeded(task, result), self.log)
+
+    def success_when(self, flow_id: str) -> None:
+        """Let the task end when this flow does, as its join ends.
+
+        Raises:
+            InvalidInputError: the flow was not started by this execution.
+        """
+        attempt = self._live(self._current)
+        if flow_id not in attempt.flows:
+            raise InvalidInputError("flow_id", flow_id, "start the flow in this execution, then name it here")
+        attempt.record(Deferred(flow_id), self.log)
+
+    def fail(
+        self, task: Task[Any], error: BaseException | str | None = None, meta: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that the attempt failed; it is retried while retries are left, unless `error` is non-retryable.
+
+        `meta` is merged into `execution_stats`; keys that tq itself writes there are left out (D-60).
+        """
+        checked: dict[str, Any] = {}
+        if meta:
+            dump_plain(dict(meta), "meta", MAX_RESULT)
+            checked = dict(meta)
+        self._attempt(task).record(failed_by(error, checked), self.log)
+
+    def reschedule(self, delay: float | timedelta) -> None:
+        """Run the task again after `delay` seconds; no retry is consumed, the attempt number stays."""
+        self._live(self._current).record(Rescheduled(seconds("delay", delay)), self.log)
+
+    def get_task_result_status(self, task: Task[Any]) -> str:
+        """Return "success", "fail", "rescheduled", "deferred" or "pending" (ACT-02)."""
+        outcome = self._attempt(task).outcome
+        names = {Succeeded: "success", Failed: "fail", Rescheduled: "rescheduled", Deferred: "deferred"}
+        return "pending" if outcome is None else names.get(type(outcome), "pending")
+
+    # --- what follows ---------------------------------------------------------------------------------------------
+
+    def add_tasks(self, tasks: Sequence[Task[Any]]) -> list[str]:
+        """Add child tasks; they become real with this attempt's ending, and inherit its log context (ACT-05).
+
+        Returns:
+            Their ids: given, or derived from this task, so that saying it twice adds nothing.
+
+        Raises:
+            InvalidInputError: more than 1,000 children, or one of them is refused.
+        """
+        attempt = self._live(self._current)
+        if len(attempt.children) + len(tasks) > MAX_CHILDREN:
+            count = len(attempt.children) + len(tasks)
+            raise InvalidInputError("tasks", count, f"add at most {MAX_CHILDREN} children, or start a flow")
+        messages = [self._outside.child(task, attempt.task, attempt.occurrences) for task in tasks]
+        attempt.children += messages
+        return [message.id for message in messages]
+
+    def start_flow(
+        self,
+        steps: Sequence[FlowStep],
+        *,
+        join: Join,
+        failure_policy: str | Tolerance = "continue",
+        timeout: float | timedelta | None = None,
+        entity: Entity | None = None,
+        key: str | None = None,
+        tolerate: float | None = None,
+        quorum: int | None = None,
+        cancel_siblings: bool = False,
+    ) -> str:
+        """Start steps that run side by side, and a join that runs once, when each of them has an entry.
+
+        The flow becomes real with this attempt's ending. Its id is derived from this task and `key` (by default the
+        number of this call), so an attempt that is repeated starts the same flow, not a second one.
+
+        Returns:
+            The flow's id.
+
+        Raises:
+            InvalidInputError: a step, the join, the policy or the timeout is refused; nothing was started.
+        """
+        attempt = self._live(self._current)
+        task = attempt.task
+        name = f"#{attempt.calls}" if key is None else key
+        attempt.calls += 1
+        request = flow_request(
+            self._outside,
+            flow_id(task.id, task.generation, name),
+            steps,
+            join=join,
+            policy=failure_policy,
+            timeout=timeout,
+            entity=entity,
+            tolerate=tolerate,
+            quorum=quorum,
+            cancel_siblings=cancel_siblings,
+            log_context=merge(task.log_context, {}),
+            consumer_id=self.consumer_id,
+        )
+        before = attempt.flows.setdefault(request.id, request)
+        if before.members != request.members or before.join != request.join:
+            self.log.warning("flow %s was started already under key %r, with another plan; nothing changes", request.id, name)
+        return request.id
+
+    def flow_results(self, task: Task[Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """Stream the entries of the flow that `task` joins, by index: `step_index`, `status`, `result`, `error`."""
+        return self._outside.flow_results(task)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _attempt(self, task: Task[Any]) -> Attempt:
+        attempt = self._attempts.get(task.id)
+        if attempt is None:
+            raise InvalidInputError("task", task.id, "name a task of this execution")
+        return self._live(attempt)
+
+    def _live(self, attempt: Attempt) -> Attempt:
+        if attempt.revoked:
+            raise ActionsRevokedError(f"the attempt of task {attempt.task.id} is settled; its actions have no effect")
+        return attempt
+
+    def _succeeded(self, task: Task[Any], result: object | Missing) -> Succeeded:
+        if isinstance(result, Missing):
+            return Succeeded()
+        try:
+            return Succeeded(dump_plain(result, "result", MAX_RESULT))
+        except PayloadError as error:
+            self.log.warning("the result of task %s is dropped: %s", task.id, error)
+            return Succeeded(None, dropped=str(error))
+
+
+def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None = None) -> Failed:
+    """Return the failure that an exception, or a text, amounts to."""
+    if error is None or isinstance(error, str):
+        return Failed(error or "", meta=meta or {})
+    stack = "".join(traceback.format_exception(error))
+    return Failed(
+        str(error) or type(error).__name__,
+        stack=stack[-16_384:],
+        meta=meta or {},
+        final=isinstance(error, NonRetryableError),
+        status=TaskStatus.FAILED,
+        exception=error,
+    )
+
+
+def flow_request(
+    outside: Outside,
+    id: str,
+    steps: Sequence[FlowStep],
+    *,
+    join: Join,
+    policy: str | Tolerance,
+    timeout: float | timedelta | None,
+    entity: Entity | None,
+    tolerate: float | None,
+    quorum: int | None,
+    cancel_siblings: bool,
+    log_context: Mapping[str, str] | None,
+    consumer_id: str = "",
+) -> FlowRequest:
+    """Check what `start_flow` was given, here and in the handler alike.
+
+    Raises:
+        InvalidInputError: names the argument that is refused.
+    """
+    if len(steps) > MAX_STEPS:
+        raise InvalidInputError("steps", len(steps), f"start at most {MAX_STEPS:,} steps in one flow")
+    if not isinstance(join, Join):
+        raise InvalidInputError("join", join, 'give Join("the.type")')
+    if entity is not None and not isinstance(entity, Entity):
+        raise InvalidInputError("entity", entity, "give Entity(type, id)")
+    for index, step in enumerate(steps):
+        if not isinstance(step, FlowStep):
+            raise InvalidInputError(f"steps[{index}]", step, 'give FlowStep("the.type", payload=…)')
+    compiled = FailurePolicy.compile(
+        policy, len(steps), tolerate=tolerate, quorum=quorum, cancel_siblings=cancel_siblings
+    )
+    outside.check_join(join)
+    return FlowRequest(
+        id=id,
+        members=tuple([outside.member(step) for step in steps]),
+        join=join,
+        policy=compiled,
+        timeout=None if timeout is None else seconds("timeout", timeout, zero=False),
+        entity=entity,
+        log_context=log_context or {},
+        worker_id=outside.worker_id,
+        consumer_id=consumer_id,
+    )

@@ -1,0 +1,263 @@
+"""Run bodies: context, attachments, payload check, invocation, timeouts and hand-over. Ends are told to `finish`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Any, Protocol
+
+from tq.clock import Clock
+from tq.errors import BackendError, PayloadError
+from tq.lifecycle import Spawner
+from tq.logcontext import bind, reset
+from tq.model import Effects, Failed, Outcome, Released
+from tq.ports import Attachment, Continuation
+from tq.runner.actions import Actions, Attempt, Outside
+from tq.runner.alarms import Alarm, Alarms
+from tq.runner.events import Events
+from tq.runner.execution import Execution, Interruption
+from tq.runner.invoke import Resources, interrupted_outcome, invoke, invoke_group
+from tq.runner.registry import Registration
+from tq.runner.slots import Line, Slots
+
+__all__ = ["Bodies", "Finish", "HandOver", "Write", "resource_types"]
+
+log = logging.getLogger("tq.runner")
+
+Finish = Callable[[Execution, Outcome], None]
+
+
+class Write(Protocol):
+    """Writes effects with the next hop and returns when they are written."""
+
+    async def __call__(self, effects: Effects) -> None: ...
+
+
+class HandOver(Protocol):
+    """Moves a running execution into the care of the `AsyncTaskManager`; False when it has to stay."""
+
+    async def __call__(self, execution: Execution) -> bool: ...
+
+
+class Bodies:
+    """Starts what has a slot, and frees the slot when the body has really ended."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        slots: Slots,
+        spawner: Spawner,
+        alarms: Alarms,
+        events: Events,
+        outside: Outside,
+        threads: Executor,
+        resources: Resources,
+        continuations: Sequence[Continuation],
+        attachment: Attachment | None,
+        finish: Finish,
+        write: Write,
+        hand_over: HandOver,
+        wake: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._slots = slots
+        self._spawner = spawner
+        self._alarms = alarms
+        self._events = events
+        self._outside = outside
+        self._threads = threads
+        self._resources = resources
+        self._continuations = continuations
+        self._attachment = attachment
+        self._finish = finish
+        self._write = write
+        self._hand_over = hand_over
+        self._wake = wake
+
+    def start_ready(self) -> None:
+        """Start every body that has a slot."""
+        for line, group in self._slots.start():
+            if line.registration.options.multiple:
+                self._spawner.spawn(self._run_group(line, group))
+            else:
+                group[0].body_task = self._spawner.spawn(self._run(line, group[0]))
+
+    # --- one task -------------------------------------------------------------------------------------------------
+
+    async def _run(self, line: Line, execution: Execution) -> None:
+        registration = line.registration
+        execution.started_at = self._clock.now()
+        options = registration.options
+        alarms: list[Alarm] = []
+        if options.timeout is not None:
+            alarms.append(self._alarms.after(options.timeout, lambda: self._timed_out(execution, Interruption.TIMEOUT)))
+        if options.handoff_timeout is not None:
+            alarms.append(self._alarms.after(options.handoff_timeout, lambda: self._over(line, execution)))
+        token = None
+        try:
+            outcome = await self._prepared(execution, registration)
+            if outcome is None:
+                token = bind(self._context(execution))
+                actions = self._actions(execution, registration)
+                outcome = await invoke(execution, registration, actions, self._resources, self._threads)
+        except asyncio.CancelledError as error:
+            outcome = interrupted_outcome(execution, error)
+        finally:
+            if token is not None:
+                reset(token)
+            for alarm in alarms:
+                alarm.cancel()
+        if execution.interrupted is not None and (current := asyncio.current_task()) is not None:
+            current.uncancel()
+        self._finish(execution, outcome)
+        self._free(line, execution)
+
+    def _free(self, line: Line, execution: Execution) -> None:
+        if not execution.slot_freed:
+            execution.slot_freed = True
+            self._slots.end(line)
+        self.start_ready()
+        self._wake()
+
+    async def _prepared(self, execution: Execution, registration: Registration) -> Outcome | None:
+        """Check the payload and write what a start brings; return an outcome if it must not run."""
+        body = execution.body
+        meta = body.get("metadata")
+        try:
+            if self._attachment is not None and meta is not None and (meta.get("flow_meta") or {}).get("is_join"):
+                execution.give_payload(registration.shape.load_value(await self._attachment.attach(execution.task)))
+            else:
+                execution.give_payload(registration.shape.load(body["payload"]))
+        except PayloadError as error:
+            return Failed(str(error), final=True, exception=error)
+        except BackendError as error:
+            log.warning("task %s cannot be prepared and is given back: %s", execution.id, error)
+            return Released(delay=1.0, reason=str(error))
+        if "entity" in body or meta:
+            effects = Effects()
+            for continuation in self._continuations:
+                effects += continuation.begin(execution.task, execution.started_at)
+            if effects:
+                with suppress(BackendError):  # a row that cannot be written never disturbs the task (ENT-09)
+                    await self._write(effects)
+        if self._events.wants_tasks:
+            await self._events.task_started(execution.task, execution.started_at)
+        return None
+
+    def _actions(self, execution: Execution, registration: Registration) -> Actions | None:
+        if not registration.signature.takes_actions:
+            return None
+        attempt = execution.attempt = Attempt(execution.task)
+        return Actions({execution.id: attempt}, attempt, self._outside, execution.consumer_id)
+
+    def _context(self, execution: Execution) -> Mapping[str, str]:
+        """Return what every log line of the body carries (LOG-02 … LOG-04): runtime keys win."""
+        runtime = {
+            "task_id": execution.id,
+            "task_type": execution.delivery.message.type,
+            "worker_id": self._outside.worker_id,
+        }
+        given = (execution.body.get("metadata") or {}).get("log_context")
+        return runtime if not given else {**given, **runtime}
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def _timed_out(self, execution: Execution, why: Interruption) -> None:
+        """Cancel the body; when it has not ended after the grace, settle without it. Its slot stays taken."""
+        execution.interrupt(why)
+        self.settle_after_grace(execution)
+
+    def settle_after_grace(self, execution: Execution) -> None:
+        """Settle an interrupted execution once its `cancel_grace` is over, whether its body has ended or not."""
+        registration = execution.registration
+        grace = registration.options.cancel_grace if registration is not None else 10.0
+
+        def over() -> None:
+            if not execution.settled:
+                log.warning("task %s was cancelled and has not ended; it is settled without it", execution.id)
+                self._finish(execution, interrupted_outcome(execution, None))
+
+        self._alarms.after(grace, over)
+
+    def _over(self, line: Line, execution: Execution) -> None:
+        """The body took longer than `handoff_timeout`: try to move it, and free its slot if it moved."""
+
+        async def move() -> None:
+            if await self._hand_over(execution):
+                self._free(line, execution)
+            elif not execution.settled:
+                self._alarms.after(1.0, lambda: self._over(line, execution))  # it waits in line (D-20)
+
+        if not execution.settled and not execution.handed_off:
+            self._spawner.spawn(move(), "hand-over")
+
+    # --- a group --------------------------------------------------------------------------------------------------
+
+    async def _run_group(self, line: Line, group: Sequence[Execution]) -> None:
+        registration, options = line.registration, line.registration.options
+        started_at = self._clock.now()
+        ready: list[Execution] = []
+        for execution in group:
+            execution.started_at = started_at
+            execution.body_task = None
+            outcome = await self._prepared(execution, registration)
+            if outcome is not None:
+                self._finish(execution, outcome)
+            else:
+                ready.append(execution)
+        if ready:
+            await self._run_ready(registration, ready, started_at, options.timeout)
+        self._slots.end(line)
+        self.start_ready()
+        self._wake()
+
+    def _group_timed_out(self, group: Sequence[Execution]) -> None:
+        for execution in group:
+            self._timed_out(execution, Interruption.TIMEOUT)
+
+    async def _run_ready(
+        self, registration: Registration, ready: list[Execution], started_at: float, timeout: float | None
+    ) -> None:
+        attempts = {execution.id: Attempt(execution.task) for execution in ready}
+        for execution in ready:
+            execution.attempt = attempts[execution.id]
+            execution.body_task, execution.shares_body = asyncio.current_task(), True
+        tasks = [execution.task for execution in ready]
+        actions = Actions(attempts, attempts[ready[0].id], self._outside, ready[0].consumer_id)
+        alarm = None
+        if timeout is not None:
+            alarm = self._alarms.after(timeout, lambda: self._group_timed_out(ready))
+        if self._events.wants_tasks:
+            await self._events.task_batch_started(registration.type, registration.queue, tasks, started_at)
+        token = bind({"worker_id": self._outside.worker_id, "batch_size": str(len(ready))})
+        try:
+            outcomes = await invoke_group(
+                ready, registration, actions, list(attempts.values()), self._resources, self._threads
+            )
+        except asyncio.CancelledError as error:
+            outcomes = [interrupted_outcome(execution, error) for execution in ready]
+        finally:
+            reset(token)
+            if alarm is not None:
+                alarm.cancel()
+        for execution, outcome in zip(ready, outcomes, strict=True):
+            self._finish(execution, outcome)
+        if self._events.wants_tasks:
+            ended = dict(zip([execution.id for execution in ready], outcomes, strict=True))
+            await self._events.task_batch_completed(
+                registration.type,
+                registration.queue,
+                tasks,
+                succeeded=[id for id, outcome in ended.items() if not isinstance(outcome, Failed)],
+                failed=[id for id, outcome in ended.items() if isinstance(outcome, Failed)],
+                duration=self._clock.now() - started_at,
+            )
+
+
+def resource_types(registrations: Sequence[Registration]) -> set[Any]:
+    """Return the types that these executors ask a lifespan for."""
+    return {kind for registration in registrations for _, kind in registration.signature.resources}

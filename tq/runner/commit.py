@@ -1,0 +1,138 @@
+"""Carry batches to the backend: again while it is away, in halves while it refuses something. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from tq.clock import Clock
+from tq.errors import BackendError, BackendUnavailableError, ContentRefusedError
+from tq.model import Batch, Claim, Effects, Hop, Receipt, Settlement
+from tq.ports import Backend
+
+__all__ = ["Committer", "Note", "Pending"]
+
+log = logging.getLogger("tq.commit")
+
+CHUNKS_AT_ONCE = 4
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+
+
+class Pending:
+    """A settlement on its way; `refuse` makes the one that takes its place when the backend refuses its content."""
+
+    __slots__ = ("refuse", "settlement")
+
+    def __init__(self, settlement: Settlement, refuse: Callable[[Exception], Settlement]) -> None:
+        self.settlement = settlement
+        self.refuse = refuse
+
+
+class Note:
+    """Something written without a lease; somebody awaits `done`."""
+
+    __slots__ = ("done", "effects", "solo")
+
+    def __init__(self, done: asyncio.Future[None], effects: Effects | None = None, solo: Receipt | None = None) -> None:
+        self.done = done
+        self.effects = effects
+        self.solo = solo
+
+
+class Committer:
+    """Makes hops that end only when everything in them is written, or refused for good."""
+
+    def __init__(self, backend: Backend, clock: Clock) -> None:
+        self._backend = backend
+        self._clock = clock
+        self.giving_up = False
+        """Set by a stop whose grace is over: an absent backend is then not waited for."""
+
+    async def hop(self, pending: list[Pending], notes: list[Note], claim: Claim | None) -> Hop:
+        """Write everything, then claim.
+
+        Raises:
+            BackendUnavailableError: only when giving up; what was not written stays under its leases.
+        """
+        for item in pending:
+            if item.settlement.effects.chunks:
+                await self._write_chunks(item)
+        try:
+            hop = await self._commit(pending, notes, claim)
+        except BackendError as error:
+            if isinstance(error, BackendUnavailableError):
+                raise
+            return await self._split(pending, notes, claim, error)
+        for note in notes:
+            if not note.done.done():
+                note.done.set_result(None)
+        return hop
+
+    async def _commit(self, pending: list[Pending], notes: list[Note], claim: Claim | None) -> Hop:
+        batch = Batch(
+            settlements=[item.settlement for item in pending],
+            effects=[note.effects for note in notes if note.effects is not None],
+            solo=[note.solo for note in notes if note.solo is not None],
+        )
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._backend.commit(batch, claim)
+            except BackendUnavailableError as error:
+                if self.giving_up:
+                    raise
+                if pause == FIRST_PAUSE:
+                    log.warning("the backend is unavailable, trying on: %s", error)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _split(self, pending: list[Pending], notes: list[Note], claim: Claim | None, error: BackendError) -> Hop:
+        """Find the culprit by halves; alone, it becomes a dead letter, or its writer is told (design 3)."""
+        if len(pending) + len(notes) > 1:
+            half, middle = len(pending) // 2, (len(notes) + 1) // 2
+            if not pending[:half] and not notes[:middle]:
+                half, middle = 1, 0
+            first = await self.hop(pending[:half], notes[:middle], None)
+            return _joined(first, await self.hop(pending[half:], notes[middle:], claim))
+        if notes:
+            if not notes[0].done.done():
+                notes[0].done.set_exception(error)
+            return await self.hop([], [], claim)
+        if not pending:
+            raise error
+        culprit = pending[0]
+        if not isinstance(error, ContentRefusedError):
+            log.error("task %s cannot be settled: %s", culprit.settlement.receipt.id, error)
+        else:
+            log.error("the backend refuses the outcome of task %s: %s", culprit.settlement.receipt.id, error)
+        replacement = culprit.refuse(error)
+        bare = Pending(replacement._replace(effects=replace(replacement.effects, marks=())), culprit.refuse)
+        for attempt in (Pending(replacement, culprit.refuse), bare):
+            try:
+                return await self._commit([attempt], [], claim)
+            except BackendUnavailableError:
+                raise
+            except BackendError as again:
+                error = again
+        raise error
+
+    async def _write_chunks(self, item: Pending) -> None:
+        """Write the chunks of a wide plan ahead of the settlement that seals it."""
+        effects = item.settlement.effects
+        for start in range(0, len(effects.chunks), CHUNKS_AT_ONCE):
+            part = Effects(chunks=effects.chunks[start : start + CHUNKS_AT_ONCE])
+            await self._commit([], [Note(asyncio.get_running_loop().create_future(), part)], None)
+        item.settlement = item.settlement._replace(effects=replace(effects, chunks=()))
+
+
+def _joined(first: Hop, second: Hop) -> Hop:
+    return Hop(
+        second.deliveries,
+        first.refused + second.refused,
+        first.closed + second.closed,
+        first.duplicates + second.duplicates,
+        second.next_due,
+        second.cancelled,
+    )

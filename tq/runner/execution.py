@@ -1,0 +1,94 @@
+"""One delivery on its way through the runner: a single value that each step reads and adds to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any
+
+from tq.codec import task_of
+from tq.model import Delivery, Task
+from tq.runner.actions import Attempt
+from tq.runner.registry import Registration
+
+__all__ = ["Execution", "Interruption"]
+
+
+class Interruption(Enum):
+    """Why tq, and not the executor, ends a body."""
+
+    TIMEOUT = auto()
+    HUNG = auto()
+    CANCEL = auto()
+    LOST = auto()
+    """Its lease is somebody else's: whatever it says has no effect any more."""
+    SHUTDOWN = auto()
+
+
+class Execution:
+    """A delivery, its decoded body, its executor, and how far it has come."""
+
+    __slots__ = (
+        "_task",
+        "attempt",
+        "body",
+        "body_task",
+        "consumer_id",
+        "delivery",
+        "handed_off",
+        "interrupted",
+        "payload",
+        "registration",
+        "settled",
+        "shares_body",
+        "slot_freed",
+        "started_at",
+    )
+
+    def __init__(
+        self, delivery: Delivery, body: Mapping[str, Any], registration: Registration | None, consumer_id: str
+    ) -> None:
+        self.delivery = delivery
+        self.body = body
+        self.registration = registration
+        self.consumer_id = consumer_id
+        self.payload: object = None
+        self.attempt: Attempt | None = None
+        self.body_task: asyncio.Task[Any] | None = None
+        self.interrupted: Interruption | None = None
+        self.handed_off = False
+        self.settled = False
+        self.shares_body = False
+        self.slot_freed = False
+        self.started_at = 0.0
+        self._task: Task[Any] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.delivery.message.id
+
+    @property
+    def task(self) -> Task[Any]:
+        """The task as executors, events and continuations see it; made when first asked for."""
+        if self._task is None:
+            self._task = task_of(self.body, self.delivery, self.payload)
+        return self._task
+
+    def give_payload(self, payload: object) -> None:
+        """Set the checked payload; a task made before it is made anew."""
+        self.payload = payload
+        self._task = None
+
+    def interrupt(self, why: Interruption) -> None:
+        """End the body, unless it has been told to end already.
+
+        A body that runs a whole group goes on when only one of its tasks is meant.
+        """
+        if self.interrupted is None:
+            self.interrupted = why
+            alone = self.shares_body and why in (Interruption.CANCEL, Interruption.LOST)
+            if self.body_task is not None and not alone:
+                self.body_task.cancel()
+        elif why is Interruption.LOST:
+            self.interrupted = why  # nothing of it may be written any more, whatever ended it

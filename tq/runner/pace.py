@@ -1,0 +1,76 @@
+"""When the next hop is made, and how much it claims: arithmetic over what the last hops told."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+
+from tq.clock import Clock
+from tq.model import Claim, Hop
+
+__all__ = ["Pace"]
+
+AHEAD = 0.05
+"""Seconds of recent throughput that may be claimed beyond the free slots."""
+MOST_AHEAD = 2_000
+SMOOTHING = 0.2
+SHORTEST_SLEEP = 0.02
+
+
+class Pace:
+    """Remembers whether anything may be due, how fast tasks end, and sleeps until there is a reason not to."""
+
+    def __init__(self, clock: Clock, concurrency: int, poll_interval: float, *, shared: bool) -> None:
+        self._clock = clock
+        self._concurrency = concurrency
+        self._poll_interval = poll_interval if shared else math.inf
+        self._woken = asyncio.Event()
+        self._next_look = -math.inf
+        """Instant before which a claim would come back empty, as far as is known here."""
+        self._rate = 0.0
+        self._last = clock.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether something may be there to claim."""
+        return self._clock.now() >= self._next_look
+
+    def wanted(self, held: int) -> int:
+        """Return how many to claim: free slots, plus what the recent rate will free very soon."""
+        return self._concurrency + min(int(self._rate * AHEAD), MOST_AHEAD) - held
+
+    def made(self, hop: Hop, claim: Claim | None, settled: int) -> None:
+        """Learn from a hop."""
+        now = self._clock.monotonic()
+        passed, self._last = now - self._last, now
+        if settled and passed > 0:
+            self._rate += SMOOTHING * (settled / passed - self._rate)
+        elif passed > 1:
+            self._rate = 0.0
+        if claim is None:
+            return
+        if len(hop.deliveries) >= claim.limit:
+            self._next_look = -math.inf
+            return
+        present = self._clock.now()
+        due = math.inf if hop.next_due is None else max(hop.next_due, present + SHORTEST_SLEEP)
+        self._next_look = min(due, present + self._poll_interval)
+
+    def notify(self) -> None:
+        """Something may have fallen due, whatever the last claim said."""
+        self._next_look = -math.inf
+        self._woken.set()
+
+    def wake(self) -> None:
+        """There is something to write, or a slot is free."""
+        self._woken.set()
+
+    async def sleep(self, *, until_due: bool) -> None:
+        """Wait until woken, or, where that is of use, until something falls due."""
+        if not self._woken.is_set():
+            delay = self._next_look - self._clock.now() if until_due else math.inf
+            with suppress(TimeoutError):
+                async with self._clock.timeout(None if math.isinf(delay) else max(delay, 0.0)):
+                    await self._woken.wait()
+        self._woken.clear()

@@ -1,0 +1,239 @@
+"""The registry: which executor runs a type on a queue, and how it is called.
+
+Generic types are checked when an executor is registered and erased here, nowhere else: what leaves is a `Registration`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+
+from tq.errors import RegistrationError
+from tq.model import Task
+from tq.runner.actions import Actions
+from tq.runner.door import Shape
+from tq.runner.options import DAY, ExecutorOptions, OptionArguments, options_from
+from tq.runner.signature import Signature, Source, read_signature
+
+__all__ = ["ExecutorFunction", "Registration", "TaskFunction", "TaskQueuesManager"]
+
+P = TypeVar("P")
+R = TypeVar("R")
+A = ParamSpec("A")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Registration:
+    """One executor as the runner sees it."""
+
+    type: str
+    queue: str
+    function: Callable[..., Any]
+    signature: Signature
+    options: ExecutorOptions
+    shape: Shape
+    result: Shape | None = None
+    """How a returned value is written; None where outcomes come through actions, or nothing is returned."""
+    target: object = field(default=None, repr=False)
+
+    @property
+    def limit(self) -> int | None:
+        """Most bodies at a time in one worker; None for as many as the handler runs."""
+        if self.options.concurrency is not None:
+            return self.options.concurrency
+        if self.options.parallel:
+            return self.options.chunk_size
+        if self.options.multiple or self.target is not None:
+            return 1  # classes are one at a time unless parallel (EXE-03)
+        return None
+
+
+class TaskFunction(Generic[P, A, R]):
+    """A function registered with `.task`: still callable, and able to make its own tasks."""
+
+    def __init__(self, function: Callable[Concatenate[P, A], R], registration: Registration) -> None:
+        self.function = function
+        self.registration = registration
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", registration.type)
+        self.__wrapped__ = function
+
+    def __call__(self, payload: P, /, *args: A.args, **kwargs: A.kwargs) -> R:
+        return self.function(payload, *args, **kwargs)
+
+    def task(self, payload: P, /, **options: Any) -> Task[P]:
+        """Return a task for this executor; `options` are further fields of `Task`."""
+        return Task(type=self.registration.type, queue_id=self.registration.queue, payload=payload, **options)
+
+
+class ExecutorFunction(Generic[P]):
+    """A function registered with `.executor`: still callable, and able to make its own tasks."""
+
+    def __init__(self, function: Callable[..., Any], registration: Registration) -> None:
+        self.function = function
+        self.registration = registration
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", registration.type)
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def task(self, payload: P, /, **options: Any) -> Task[P]:
+        """Return a task for this executor; `options` are further fields of `Task`."""
+        return Task(type=self.registration.type, queue_id=self.registration.queue, payload=payload, **options)
+
+
+class TaskQueuesManager:
+    """Holds the executors of an application, by queue and type (MGR-01 … MGR-04)."""
+
+    def __init__(self) -> None:
+        self._executors: dict[tuple[str, str], Registration] = {}
+        self._queues: dict[str, None] = {}
+
+    # --- registering ----------------------------------------------------------------------------------------------
+
+    @overload
+    def task(
+        self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
+    ) -> Callable[[Callable[Concatenate[P, A], R]], TaskFunction[P, A, R]]: ...
+
+    @overload
+    def task(  # functions without payload
+        self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
+    ) -> Callable[[Callable[[], R]], TaskFunction[None, [], R]]: ...
+
+    def task(self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]) -> Any:
+        """Register a function of its payload; it speaks by return value and exception.
+
+        A declared result other than None is kept for one day unless `result_ttl` says otherwise.
+        """
+        names = _caller_names()
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            what = _what(type, queue)
+            signature = read_signature(function, what, first=Source.PAYLOAD, actions=Actions, names=names)
+            arguments = dict(options)
+            if signature.returns is not None and signature.returns is not Any:
+                arguments.setdefault("result_ttl", DAY)
+            checked = options_from(what, **cast("OptionArguments", arguments))
+            result = None if signature.returns is None else Shape(signature.returns, what)
+            shape = Shape(signature.payload, what)
+            registration = Registration(type, queue, function, signature, checked, shape, result)
+            self._add(registration)
+            return TaskFunction[Any, Any, Any](function, registration)
+
+        return decorate
+
+    def executor(
+        self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
+    ) -> Callable[[Callable[Concatenate[Task[P], Actions, A], Awaitable[None] | None]], ExecutorFunction[P]]:
+        """Register a function of (task, actions); it speaks through its actions."""
+        names = _caller_names()
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            what = _what(type, queue)
+            signature = read_signature(function, what, first=Source.TASK, actions=Actions, names=names)
+            shape = Shape(signature.payload, what)
+            registration = Registration(type, queue, function, signature, options_from(what, **options), shape)
+            self._add(registration)
+            return ExecutorFunction[Any](function, registration)
+
+        return decorate
+
+    def register(self, type: str, executor: object, *, queue: str = "default", **options: Unpack[OptionArguments]) -> None:
+        """Register an object with `on_task(task, actions)`, or with `on_tasks(tasks, actions)` for whole groups.
+
+        Options given here win over attributes of the object with the same names (`parallel`, `chunk_size`,
+        `default_retries`, `store_on_failure`, `get_partition_key`, …).
+
+        Raises:
+            RegistrationError: it has neither method, cannot be called so, or an option is refused.
+        """
+        what = _what(type, queue)
+        arguments = _attributes(executor) | dict(options)
+        multiple = bool(arguments.get("multiple", not hasattr(executor, "on_task")))
+        method = getattr(executor, "on_tasks" if multiple else "on_task", None)
+        if not callable(method):
+            raise RegistrationError(f"{what}: {executor!r} has no {'on_tasks' if multiple else 'on_task'} method")
+        arguments["multiple"] = multiple
+        first = Source.TASKS if multiple else Source.TASK
+        signature = read_signature(method, what, first=first, actions=Actions, names=None)
+        checked = options_from(what, **cast("OptionArguments", arguments))
+        shape = Shape(signature.payload, what)
+        self._add(Registration(type, queue, method, signature, checked, shape, target=executor))
+
+    def queue(self, name: str) -> None:
+        """Declare a queue that others serve, so that tasks for it are accepted here."""
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise RegistrationError(f"queue: got {name!r}; give a name")
+        self._queues.setdefault(name)
+
+    def _add(self, registration: Registration) -> None:
+        if not isinstance(registration.type, str) or not registration.type:  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise RegistrationError(f"type: got {registration.type!r}; give a name")
+        self.queue(registration.queue)
+        pair = registration.queue, registration.type
+        before = self._executors.get(pair)
+        if before is not None and before.options != registration.options:
+            raise RegistrationError(
+                f"{_what(registration.type, registration.queue)} is registered already, with other options: "
+                f"{_differences(before.options, registration.options)}"
+            )
+        self._executors[pair] = registration
+
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    def get_executor(self, queue: str, type: str) -> Registration | None:
+        """Return the executor of this type on this queue, or None (MGR-03)."""
+        return self._executors.get((queue, type))
+
+    def get_queues(self) -> list[str]:
+        """Return the queues that are registered or declared, in the order in which they became known."""
+        return list(self._queues)
+
+    def served_queues(self) -> list[str]:
+        """Return the queues that have an executor here."""
+        return list(dict.fromkeys(queue for queue, _ in self._executors))
+
+    def get_task_types_for_queue(self, queue: str) -> list[str]:
+        """Return the types registered on this queue; none for an unknown queue (MGR-02)."""
+        return [type for name, type in self._executors if name == queue]
+
+    def registrations(self) -> list[Registration]:
+        """Return every executor."""
+        return list(self._executors.values())
+
+
+_ATTRIBUTES = {"default_retries": "retries", "get_partition_key": "partition_key"}
+
+
+def _attributes(executor: object) -> dict[str, Any]:
+    """Read the options that an executor class carries as attributes."""
+    found: dict[str, Any] = {}
+    for name in OptionArguments.__annotations__:
+        if hasattr(executor, name):
+            found[name] = getattr(executor, name)
+    for name, option in _ATTRIBUTES.items():
+        if hasattr(executor, name):
+            found[option] = getattr(executor, name)
+    return found
+
+
+def _what(type: str, queue: str) -> str:
+    return f"executor {type!r} on queue {queue!r}"
+
+
+def _differences(before: ExecutorOptions, after: ExecutorOptions) -> str:
+    names = [name for name in ExecutorOptions.__slots__ if getattr(before, name) != getattr(after, name)]
+    return ", ".join(f"{name} was {getattr(before, name)!r}, is {getattr(after, name)!r}" for name in names)
+
+
+def _caller_names() -> Mapping[str, Any]:
+    """Return the local names where a decorator was written: annotations may name classes that only live there."""
+    frame = inspect.currentframe()
+    caller = sys._getframe(2) if frame is not None else None  # noqa: SLF001 -- the only way to a caller's names
+    return dict(caller.f_locals) if caller is not None else {}

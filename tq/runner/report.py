@@ -1,0 +1,132 @@
+"""Tell observers what happened, once it is true: outcomes are reported after the hop that wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tq.clock import Clock
+from tq.model import Delivery, Failed, Hop, Outcome, Rearm, Released, Rescheduled, Settlement, Succeeded, TaskStatus
+from tq.runner.commit import Pending
+from tq.runner.events import Events
+from tq.runner.execution import Execution
+
+__all__ = ["Reporter"]
+
+
+class _Reported(Pending):
+    """A settlement that remembers whose it is."""
+
+    __slots__ = ("execution", "outcome")
+
+    def __init__(
+        self,
+        settlement: Settlement,
+        refuse: Callable[[Exception], Settlement],
+        execution: Execution,
+        outcome: Outcome,
+    ) -> None:
+        super().__init__(settlement, refuse)
+        self.execution = execution
+        self.outcome = outcome
+
+
+class _Round:
+    """The deliveries of one queue in one hop, until the last of them has ended (WLC-05)."""
+
+    __slots__ = ("failed", "left", "size", "started_at", "succeeded")
+
+    def __init__(self, size: int, started_at: float) -> None:
+        self.size = self.left = size
+        self.succeeded = self.failed = 0
+        self.started_at = started_at
+
+
+class Reporter:
+    """Turns written settlements into events and counts."""
+
+    def __init__(self, events: Events, clock: Clock) -> None:
+        self._events = events
+        self._clock = clock
+        self._rounds: dict[tuple[str, str], _Round] = {}
+        """By (token, queue)."""
+
+    async def consumed(self, deliveries: Sequence[Delivery], consumer_id: Callable[[str], str]) -> None:
+        """Deliveries have arrived."""
+        events = self._events
+        if events.wants_queue:
+            await events.message_consumed(deliveries)
+        if not events.wants_workers:
+            return
+        by_queue: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_queue.setdefault(delivery.message.queue, []).append(delivery)
+        for queue, group in by_queue.items():
+            consumer = consumer_id(queue)
+            await events.consumer_seen(queue, consumer)
+            types = list(dict.fromkeys(delivery.message.type for delivery in group))
+            await events.batch_started(queue, consumer, len(group), types)
+            self._rounds[group[0].token, queue] = _Round(len(group), self._clock.now())
+
+    def handed_over(self, execution: Execution) -> None:
+        """A long task has left its slot."""
+        self._events.count(execution.delivery.message.queue, execution.consumer_id, async_=1)
+
+    def pending(
+        self,
+        execution: Execution,
+        outcome: Outcome,
+        settlement: Settlement,
+        refuse: Callable[[Exception], Settlement],
+    ) -> Pending:
+        """Return the settlement, tied to its execution until it is written."""
+        return _Reported(settlement, refuse, execution, outcome)
+
+    async def written(self, pending: Sequence[Pending], hop: Hop) -> None:
+        """These settlements are written, but for those that the hop refused."""
+        refused = set(hop.refused)
+        for item in pending:
+            if isinstance(item, _Reported) and item.settlement.receipt not in refused:
+                await self._ended(item)
+        if self._events.wants_flows:
+            for state in hop.closed:
+                await self._events.flow_closed(state)
+
+    async def _ended(self, item: _Reported) -> None:
+        execution, outcome, events = item.execution, item.outcome, self._events
+        message = execution.delivery.message
+        success, failed = isinstance(outcome, Succeeded), isinstance(outcome, Failed)
+        ignored = failed and isinstance(outcome, Failed) and outcome.status is TaskStatus.IGNORED
+        events.count(
+            message.queue, execution.consumer_id, success=int(success), failed=int(failed and not ignored), ignored=int(ignored)
+        )
+        if events.wants_tasks and not isinstance(outcome, Released | Rescheduled):
+            ending = item.settlement.ending
+            retried = isinstance(ending, Rearm)
+            await events.task_settled(
+                execution.task,
+                outcome,
+                will_retry=retried,
+                next_attempt_at=ending.run_at if isinstance(ending, Rearm) else None,
+                started_at=execution.started_at,
+                now=self._clock.now(),
+            )
+        if events.wants_flows and execution.attempt is not None:
+            for request in execution.attempt.flows.values():
+                await events.flow_started(request)
+        if self._rounds:
+            await self._round_ended(execution, success, failed)
+
+    async def _round_ended(self, execution: Execution, success: bool, failed: bool) -> None:
+        queue, token = execution.delivery.message.queue, execution.delivery.token
+        current = self._rounds.get((token, queue))
+        if current is None:
+            return
+        current.left -= 1
+        current.succeeded += success
+        current.failed += failed
+        if current.left <= 0:
+            del self._rounds[token, queue]
+            duration = self._clock.now() - current.started_at
+            await self._events.batch_completed(
+                queue, execution.consumer_id, current.size, current.succeeded, current.failed, duration
+            )

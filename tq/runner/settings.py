@@ -1,0 +1,43 @@
+"""A worker's settings, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from tq.clock import seconds
+from tq.errors import InvalidInputError
+
+__all__ = ["WorkerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Durations are seconds."""
+
+    concurrency: int = 100
+    """Most bodies at a time."""
+    lease: float = 30.0
+    """How long after a worker's death its tasks are handed to others."""
+    stall_limit: float = 300.0
+    """A loop that has not ticked for so long counts as dead: its leases are no longer renewed."""
+    unknown_grace: float = 3600.0
+    """How long a task of unknown type waits for a worker that knows it."""
+    grace_period: float = 30.0
+    """How long a stop waits for running bodies."""
+    poll_interval: float = 1.0
+    """Longest sleep between looks at a backend that other processes may add to."""
+    thread_count: int | None = None
+    """Threads for plain `def` executors; absent means as many as `concurrency`."""
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "thread_count"):
+            value = getattr(self, name)
+            if value is None and name == "thread_count":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidInputError(name, value, "give a whole number, 1 or more")
+        for item in fields(self):
+            if item.name not in ("concurrency", "thread_count"):
+                object.__setattr__(
+                    self, item.name, seconds(item.name, getattr(self, item.name), zero=item.name == "grace_period")
+                )

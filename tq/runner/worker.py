@@ -1,0 +1,371 @@
+"""The worker: claims what is free, runs it, commits what is ready, in one hop after the other.
+
+    hop ─▶ deliveries ─▶ gate ─▶ slots ─▶ bodies ─▶ settle ─▶ pending ─▶ hop
+
+A hop starts at once when something is ready or may be claimed, and gathers only while another is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+from tq.clock import Clock
+from tq.errors import BackendError
+from tq.lifecycle import Service
+from tq.model import (
+    Claim,
+    Delivery,
+    Effects,
+    Failed,
+    Hop,
+    Outcome,
+    Receipt,
+    Released,
+    Renewal,
+    Settlement,
+)
+from tq.ports import Attachment, Backend, Continuation
+from tq.runner.actions import Outside
+from tq.runner.alarms import Alarms
+from tq.runner.bodies import Bodies
+from tq.runner.commit import Committer, Note, Pending
+from tq.runner.events import Events
+from tq.runner.execution import Execution, Interruption
+from tq.runner.gate import inspect, policy_of
+from tq.runner.invoke import Resources
+from tq.runner.keeper import LeaseKeeper
+from tq.runner.longruns import LongRuns
+from tq.runner.pace import Pace
+from tq.runner.registry import TaskQueuesManager
+from tq.runner.report import Reporter
+from tq.runner.settings import WorkerSettings
+from tq.runner.settle import Said, settle
+from tq.runner.slots import Slots
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("tq.worker")
+
+
+class Worker(Service):
+    """Runs the tasks of some queues until it is stopped."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        backend: Backend,
+        executors: TaskQueuesManager,
+        queues: Sequence[str],
+        clock: Clock,
+        settings: WorkerSettings,
+        events: Events,
+        outside: Outside,
+        continuations: Sequence[Continuation] = (),
+        attachment: Attachment | None = None,
+        resources: Resources | None = None,
+        long_runs: LongRuns | None = None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__()
+        self.worker_id = worker_id
+        self.queues = tuple(queues)
+        self.settings = settings
+        self._backend = backend
+        self._executors = executors
+        self._clock = clock
+        self._continuations = tuple(continuations)
+        self._rng = rng
+        self._long_runs = long_runs
+        self._committer = Committer(backend, clock)
+        self._slots = Slots(settings.concurrency)
+        self._pace = Pace(clock, settings.concurrency, settings.poll_interval, shared=backend.queue.guarantees.shared)
+        self._report = Reporter(events, clock)
+        self._alarms = Alarms(clock, self._spawner)
+        self._threads = ThreadPoolExecutor(settings.thread_count or settings.concurrency, "tq-executor")
+        self._held: dict[str, Execution] = {}
+        """Deliveries whose lease is ours to renew, until their settlement is written."""
+        self._pending: list[Pending] = []
+        self._notes: list[Note] = []
+        self._suspects: deque[Execution] = deque()
+        self._solo: Execution | None = None
+        self._tokens = count()
+        self._claiming = True
+        self._keeper = LeaseKeeper(
+            backend,
+            clock,
+            lease=settings.lease,
+            stall_limit=settings.stall_limit,
+            held=lambda: [execution.delivery for execution in list(self._held.values())],
+            renewed=self._on_renewal,
+        )
+        self._bodies = Bodies(
+            clock=clock,
+            slots=self._slots,
+            spawner=self._spawner,
+            alarms=self._alarms,
+            events=events,
+            outside=outside,
+            threads=self._threads,
+            resources=resources or {},
+            continuations=continuations,
+            attachment=attachment,
+            finish=self._finish,
+            write=self.write,
+            hand_over=self._hand_over,
+            wake=self._pace.wake,
+        )
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        await self._keeper.start()
+        try:
+            while not (self._stopping.is_set() and self.idle):
+                await self._cycle()
+        finally:
+            self._alarms.clear()
+            await self._keeper.stop()
+
+    async def _cycle(self) -> None:
+        """Make one hop, or wait until there is a reason for one."""
+        claim = self._claim()
+        if claim is None and not self._pending and not self._notes:
+            await self._pace.sleep(until_due=self._may_claim)
+            return
+        await self._hop(claim)
+
+    async def _hop(self, claim: Claim | None) -> Hop:
+        pending, self._pending = self._pending, []
+        notes, self._notes = self._notes, []
+        try:
+            hop = await self._committer.hop(pending, notes, claim)
+        except BackendError:
+            self._pending[:0] = pending  # still leased, still ours to write
+            raise
+        for item in pending:
+            self._held.pop(item.settlement.receipt.id, None)
+        self._pace.made(hop, claim, settled=len(pending))
+        await self._report.written(pending, hop)
+        if hop.deliveries:
+            await self._admit(hop.deliveries)
+        for receipt in hop.cancelled:
+            self._cancel(receipt)
+        await self._clock.sleep(0)  # a commit that never waits must not starve the bodies
+        return hop
+
+    @property
+    def _may_claim(self) -> bool:
+        """Whether there is room for more; never while a suspect waits for the worker to be empty."""
+        if not self._claiming or self._stopping.is_set() or self._suspects or self._solo is not None:
+            return False
+        return bool(self.queues) and self._pace.wanted(len(self._held)) > 0
+
+    def _claim(self) -> Claim | None:
+        """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
+        if not self._may_claim or not (self._pace.due or self._pending):
+            return None
+        token = f"{self.worker_id}:{next(self._tokens)}"
+        limit = self._pace.wanted(len(self._held))
+        return Claim(self.queues, limit, token, self.settings.lease, self._slots.excluded())
+
+    async def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Give every delivery its way: to a body, to a body of its own, or to its end."""
+        now = self._clock.now()
+        await self._report.consumed(deliveries, self._consumer_id)
+        for delivery in deliveries:
+            if delivery.message.id in self._held:
+                continue  # handed out again while its first settlement is on its way
+            consumer = self._consumer_id(delivery.message.queue)
+            verdict = inspect(delivery, self._executors, now, self.settings.unknown_grace, consumer)
+            execution = verdict.execution
+            execution.started_at = now
+            self._held[execution.id] = execution
+            if verdict.outcome is not None:
+                self._finish(execution, verdict.outcome)
+            elif verdict.alone:
+                self._suspects.append(execution)
+            elif execution.registration is not None:
+                self._slots.offer(execution, execution.registration)
+        self._bodies.start_ready()
+
+    def _consumer_id(self, queue: str) -> str:
+        return f"{self._backend.queue.name}:{queue}"
+
+    # --- endings --------------------------------------------------------------------------------------------------
+
+    def _finish(self, execution: Execution, outcome: Outcome) -> None:
+        """Settle an execution once; what comes later has no effect."""
+        if execution.settled:
+            return
+        execution.settled = True
+        said = Said()
+        if (attempt := execution.attempt) is not None:
+            attempt.revoked = True
+            if attempt.outcome is outcome:  # without an outcome of its own an attempt drops what it said
+                said = Said(attempt.children, tuple(attempt.flows.values()))
+        if self._long_runs is not None and execution.handed_off:
+            self._long_runs.ended(execution)
+        if execution.interrupted is Interruption.LOST:
+            self._held.pop(execution.id, None)
+            log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
+        else:
+            settlement = self._settlement(execution, outcome, said)
+            self._pending.append(
+                self._report.pending(
+                    execution, outcome, settlement, lambda error: self._refused(execution, error)
+                )
+            )
+        if execution is self._solo:
+            self._solo = None
+        self._next_suspect()
+        self._pace.wake()
+
+    def _settlement(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
+        return settle(
+            execution.delivery,
+            execution.task,
+            outcome,
+            policy_of(execution),
+            self._clock.now(),
+            said=said,
+            continuations=self._continuations,
+            noise=2.0 * self._rng() - 1.0,
+        )
+
+    def _refused(self, execution: Execution, error: Exception) -> Settlement:
+        """The backend refuses what this task's ending holds: it ends as a dead letter with the server's error."""
+        outcome = Failed(f"the outcome could not be stored: {error}", final=True, exception=error)
+        return self._settlement(execution, outcome, Said())
+
+    async def write(self, effects: Effects) -> None:
+        """Write effects that stand behind no lease with the next hop; return when they are written."""
+        note = Note(asyncio.get_running_loop().create_future(), effects)
+        self._notes.append(note)
+        self._pace.wake()
+        await note.done
+
+    # --- suspects -------------------------------------------------------------------------------------------------
+
+    def _next_suspect(self) -> None:
+        """Run a suspect once nothing else runs here; it is marked as alone before it starts (design 1.4)."""
+        if not self._suspects or self._solo is not None or self._slots.running or self._slots.waiting:
+            return
+        self._solo = execution = self._suspects.popleft()
+
+        async def alone() -> None:
+            note = Note(asyncio.get_running_loop().create_future(), solo=execution.delivery.receipt)
+            self._notes.append(note)
+            self._pace.wake()
+            await note.done
+            if execution.registration is not None and not execution.settled:
+                log.warning("task %s crashed %d workers; it runs alone", execution.id, execution.delivery.crashes)
+                self._slots.offer(execution, execution.registration)
+                self._bodies.start_ready()
+
+        self._spawner.spawn(alone(), "suspect")
+
+    # --- leases and cancels ---------------------------------------------------------------------------------------
+
+    def _on_renewal(self, renewal: Renewal) -> None:
+        for receipt in renewal.lost:
+            execution = self._held.get(receipt.id)
+            if execution is not None and execution.delivery.token == receipt.token and not execution.settled:
+                execution.interrupt(Interruption.LOST)
+                self._bodies.settle_after_grace(execution)
+        for receipt in renewal.cancelled:
+            self._cancel(receipt)
+
+    def _cancel(self, receipt: Receipt) -> None:
+        execution = self._held.get(receipt.id)
+        if execution is None or execution.settled or execution.delivery.token != receipt.token:
+            return
+        if execution.interrupted is None:
+            execution.interrupt(Interruption.CANCEL)
+            self._bodies.settle_after_grace(execution)
+
+    # --- long runs ------------------------------------------------------------------------------------------------
+
+    async def _hand_over(self, execution: Execution) -> bool:
+        """Move a running execution into the store's custody and the manager's care."""
+        if self._long_runs is None or execution.settled:
+            return False
+        with self._long_runs.reserved(execution) as accepted:
+            if not accepted:
+                return False
+            token = f"{self.worker_id}:{next(self._tokens)}"
+            try:
+                parked = await self._backend.park(execution.delivery, token, self.settings.lease)
+            except BackendError as error:
+                log.warning("task %s cannot be handed over yet: %s", execution.id, error)
+                return False
+            if parked is None or execution.settled:
+                return False
+            execution.delivery = parked
+            execution.handed_off = True
+            self._long_runs.took(execution)
+            self._report.handed_over(execution)
+            return True
+
+    # --- stopping -------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held and nothing waits to be written."""
+        return not self._held and not self._pending and not self._notes
+
+    def notify(self) -> None:
+        """Something may have fallen due."""
+        self._pace.notify()
+
+    def pause_claiming(self, paused: bool) -> None:
+        """Stop, or go on, claiming; what was claimed goes on."""
+        self._claiming = not paused
+        self._pace.notify()
+
+    async def drain(self) -> None:
+        """Run everything that is due now, and what it brings, until nothing is due; not while started."""
+        self._pace.notify()
+        while True:
+            claim = self._claim()
+            if claim is None and self.idle:
+                return
+            if claim is None and not self._pending and not self._notes:
+                await self._pace.sleep(until_due=False)
+                continue
+            await self._hop(claim)
+
+    async def stop(self) -> None:
+        """Give back what has not started, wait `grace_period` for what runs, release the rest."""
+        self._stopping.set()
+        self._pace.wake()
+        for execution in [*self._slots.drop_waiting(), *self._suspects]:
+            self._finish(execution, Released(reason="shutdown"))
+        self._suspects.clear()
+        if self._main_task is not None:
+            try:
+                async with self._clock.timeout(self.settings.grace_period):
+                    await asyncio.wait([self._main_task])
+            except TimeoutError:
+                await self._release_running()
+        await super().stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _release_running(self) -> None:
+        """The grace is over: bodies are cancelled and their tasks given back, uncounted."""
+        running = [execution for execution in self._held.values() if not execution.settled]
+        for execution in running:
+            execution.interrupt(Interruption.SHUTDOWN)
+        self._committer.giving_up = True
+        await self._clock.sleep(0)
+        for execution in running:
+            self._finish(execution, Released(reason="shutdown"))
+        if self._main_task is not None:
+            await asyncio.wait([self._main_task])
+
