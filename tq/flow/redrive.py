@@ -1,0 +1,57 @@
+"""Opens a closed flow once more for the members that did not succeed."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from tq.codec import decode_body, dumps
+from tq.errors import FlowStateError
+from tq.ids import join_id
+from tq.model import FlowState, Message, Reopen
+
+from .membership import generation_stats
+
+__all__ = ["plan_redrive"]
+
+
+def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> Reopen:
+    """Return what opens the next generation: its join, its deadline `timeout` seconds from now, its members' stats.
+
+    Only one caller succeeds with it: a flow that is not exactly one generation behind stays as it is. The task that
+    waited for the flow was ended by the first verdict and is not ended again, so that the new join knows of none.
+
+    Raises:
+        FlowStateError: the flow is open, its join is not on its way yet, or every member succeeded.
+    """
+    flow = state.flow
+    if state.verdict is None:
+        raise FlowStateError(flow.id, f"flow {flow.id} is open, {state.remaining} members are missing: cancel it first")
+    if not state.confirmed:
+        raise FlowStateError(flow.id, f"the join of flow {flow.id} is about to be sent: redrive it a moment later")
+    if state.succeeded >= flow.total:
+        raise FlowStateError(
+            flow.id, f"all {flow.total} members of flow {flow.id} succeeded: nothing is left to redrive"
+        )
+    generation = flow.generation + 1
+    deadline = None if timeout is None else now + timeout
+    return Reopen(
+        flow_id=flow.id,
+        generation=generation,
+        join=_join(state, generation, now, deadline),
+        at=now,
+        deadline=deadline,
+        stats=generation_stats(generation, deadline),
+    )
+
+
+def _join(state: FlowState, generation: int, now: float, deadline: float | None) -> Message:
+    held = state.flow.join
+    body = decode_body(held.body)
+    metadata = cast("dict[str, Any]", body["metadata"])
+    words = {name: value for name, value in metadata["flow_meta"].items() if name not in {"parent", "deadline"}}
+    words["generation"] = generation
+    if deadline is not None:
+        words["deadline"] = deadline
+    task_id = join_id(state.id, generation)
+    body = {**body, "id": task_id, "metadata": {**metadata, "flow_meta": words}}
+    return held._replace(id=task_id, body=dumps(body), run_at=now)

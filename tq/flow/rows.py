@@ -1,0 +1,128 @@
+"""The projection row of a flow: one per flow, keyed by its id, last written by its verdict or by its join."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tq.model import (
+    Entity,
+    Failed,
+    FlowRequest,
+    FlowState,
+    Join,
+    Outcome,
+    Projection,
+    Reopen,
+    Succeeded,
+    TaskStatus,
+    Verdict,
+    projection_version,
+)
+
+from .about import about
+
+__all__ = ["ended_row", "reopened_row", "started_row", "verdict_rows"]
+
+_VERDICTS = {
+    Verdict.ABORTED: (TaskStatus.FAILED, "flow_aborted"),
+    Verdict.TIMED_OUT: (TaskStatus.FAILED, "flow_timeout"),
+    Verdict.CANCELLED: (TaskStatus.CANCELLED, "flow_cancelled"),
+}
+
+
+def _row(
+    flow_id: str,
+    entity: Entity,
+    join: Join,
+    status: TaskStatus,
+    *,
+    generation: int,
+    created_at: float,
+    now: float,
+    result: bytes | None = None,
+    error: str | None = None,
+) -> Projection:
+    version = projection_version(generation, status)
+    head = (flow_id, entity.id, entity.type, join.type, join.queue)
+    return Projection(*head, status, version, created_at, now, None, result, error)
+
+
+def started_row(request: FlowRequest, now: float) -> tuple[Projection, ...]:
+    """Return the row of a flow that starts (FLOW-09), if it is to have one."""
+    if request.entity is None:
+        return ()
+    status = TaskStatus.PROCESSING
+    return (_row(request.id, request.entity, request.join, status, generation=0, created_at=now, now=now),)
+
+
+def verdict_rows(states: Iterable[FlowState], now: float) -> tuple[Projection, ...]:
+    """Return the last rows of those flows that did not complete (FLOW-27); what a join comes to cannot change them."""
+    rows: list[Projection] = []
+    for state in states:
+        told = about(state.flow)
+        if state.verdict is not None and state.verdict in _VERDICTS and told.entity is not None:
+            status, error = _VERDICTS[state.verdict]
+            began, generation = state.flow.started_at, state.flow.generation
+            rows.append(
+                _row(
+                    state.id,
+                    told.entity,
+                    told.join,
+                    status,
+                    generation=generation,
+                    created_at=began,
+                    now=now,
+                    error=error,
+                )
+            )
+    return tuple(rows)
+
+
+def ended_row(
+    flow_id: str,
+    entity: Entity | None,
+    join: Join,
+    verdict: Verdict | None,
+    outcome: Outcome,
+    *,
+    generation: int,
+    created_at: float,
+    now: float,
+) -> tuple[Projection, ...]:
+    """Return the last row of a flow whose join has ended: by verdict, or as the join ended (FLOW-26, D-50)."""
+    if entity is None:
+        return ()
+    result: bytes | None = None
+    error: str | None = None
+    if verdict is not None and verdict in _VERDICTS:
+        status, error = _VERDICTS[verdict]
+    elif isinstance(outcome, Succeeded):
+        status, result = TaskStatus.EXECUTED, outcome.result
+    elif isinstance(outcome, Failed):
+        status = TaskStatus.CANCELLED if outcome.status is TaskStatus.CANCELLED else TaskStatus.FAILED
+        error = outcome.error or "Join task failed"
+    else:
+        return ()
+    return (
+        _row(
+            flow_id,
+            entity,
+            join,
+            status,
+            generation=generation,
+            created_at=created_at,
+            now=now,
+            result=result,
+            error=error,
+        ),
+    )
+
+
+def reopened_row(state: FlowState, reopen: Reopen) -> tuple[Projection, ...]:
+    """Return the row of a flow that is opened again, if it has one: processing, in its next generation."""
+    told = about(state.flow)
+    if told.entity is None:
+        return ()
+    began, generation = state.flow.started_at, reopen.generation
+    status = TaskStatus.PROCESSING
+    return (_row(state.id, told.entity, told.join, status, generation=generation, created_at=began, now=reopen.at),)
