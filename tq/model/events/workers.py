@@ -94,9 +94,12 @@ class BatchStarted(WorkerInfo):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCompleted(BatchStarted):
+class BatchCompleted(WorkerInfo):
     """A batch is done with (WLC-05)."""
 
+    queue_id: str
+    consumer_id: str
+    batch_size: int
     succeeded: int
     failed: int
     duration: float
