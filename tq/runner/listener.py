@@ -15,6 +15,7 @@ from typing import Any, Literal
 from tq.clock import Clock
 from tq.errors import TqError
 from tq.lifecycle import Spawner
+from tq.logcontext import bind
 from tq.model.events import CallbackFailed
 
 __all__ = ["Audience", "Listener", "Mode", "Outbox", "callbacks_of"]
@@ -72,6 +73,7 @@ class Outbox:
         return True
 
     async def _drain(self) -> None:
+        bind({})  # whoever happened to wake this task is not who its callbacks speak of
         try:
             while self._waiting:
                 name, callback, event, done = self._waiting.popleft()
@@ -79,7 +81,7 @@ class Outbox:
                 if self._lost:
                     lost, self._lost = self._lost, 0
                     error = TqError(f"{lost} events were dropped: the provider is slower than the tasks")
-                    await self._complain(self._provider, CallbackFailed(callback=name, event=event, error=error))
+                    await self._complain(self._provider, CallbackFailed(callback=name, event=None, error=error))
         finally:
             self._task = None
 

@@ -28,6 +28,8 @@ __all__ = [
     "worker_fields",
 ]
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 class TaskFields(TypedDict):
     """The fields of a `TaskContext`."""
@@ -131,9 +133,9 @@ def flow_state_fields(state: FlowState, worker_id: str) -> FlowFields:
     """Return the context of a stored flow; who started it, and why, stands in the `meta` that was written with it."""
     flow = state.flow
     try:
-        meta = cast("Mapping[str, Any]", loads(flow.meta) if flow.meta else {})
+        meta: Mapping[str, Any] = cast("Mapping[str, Any]", loads(flow.meta)) if flow.meta else _NOTHING
     except WireError:
-        meta = {}
+        meta = _NOTHING
     return {
         "flow_id": flow.id,
         "total_steps": flow.total,
@@ -165,7 +167,7 @@ def age_of(delivery: Delivery, now: float) -> float:
     """Return the seconds since a delivered task was made; since it was due, where its body does not tell (QLC-03)."""
     message: Message = delivery.message
     try:
-        made = decode_body(message.body).get("created_at", message.run_at)
+        made = float(decode_body(message.body).get("created_at", message.run_at))
     except WireError:
         made = message.run_at
     return max(now - made, 0.0)
