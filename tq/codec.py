@@ -7,7 +7,8 @@ it: whoever knows its type validates it straight from the bytes, and whoever onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -30,6 +31,7 @@ __all__ = [
     "dumps",
     "encode_body",
     "encode_projection",
+    "entity_tasks",
     "loads",
     "message_of",
     "stats_of",
@@ -150,6 +152,15 @@ def task_of(body: Mapping[str, Any], delivery: Delivery | None = None, payload: 
         attempt=attempt,
         fence=fence,
     )
+
+
+def entity_tasks(messages: Iterable[Message]) -> Iterator[tuple[Task[Any], bytes]]:
+    """Yield those tasks among these messages that name an entity, each with its payload as JSON."""
+    for message in messages:
+        if b'"entity":[' in message.body:  # spares decoding those that surely name none
+            body = decode_body(message.body)
+            if body.get("entity") is not None:
+                yield replace(task_of(body), id=message.id, generation=message.generation), dumps(body["payload"])
 
 
 def _datetime(instant: float | None) -> Any:

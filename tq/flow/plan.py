@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tq.clock import to_datetime
-from tq.codec import decode_body, dumps, message_of, task_of
+from tq.codec import dumps, entity_tasks, message_of
 from tq.ids import join_id, step_id
 from tq.model import (
     Chunk,
@@ -74,14 +74,8 @@ def split_wide(effects: Effects) -> tuple[list[Effects], Effects]:
 
 def scheduled_rows(messages: Iterable[Message], now: float) -> tuple[Projection, ...]:
     """Return the rows of those members that have an entity of their own (FLOW-07)."""
-    rows: list[Projection] = []
-    for message in messages:
-        if b'"entity":[' in message.body:  # spares decoding those that surely have none
-            task = replace(task_of(decode_body(message.body)), generation=message.generation)
-            row = build_projection(task, TaskStatus.SCHEDULED, now=now)
-            if row is not None:
-                rows.append(row)
-    return tuple(rows)
+    rows = [build_projection(task, TaskStatus.SCHEDULED, now=now) for task, _ in entity_tasks(messages)]
+    return tuple([row for row in rows if row is not None])
 
 
 def _deadline(request: FlowRequest, now: float, parent: Ended | None) -> float | None:
