@@ -26,6 +26,7 @@ from tq.model import (
 
 __all__ = [
     "FORMAT",
+    "amend_body",
     "decode_body",
     "decode_projection",
     "dumps",
@@ -120,6 +121,18 @@ def decode_body(data: bytes) -> dict[str, Any]:
     return fields
 
 
+def amend_body(data: bytes, **fields: object) -> bytes:
+    """Return a body with these fields instead of its own, its payload untouched.
+
+    Raises:
+        WireError: it is no task of ours.
+        UnknownFormatError: a newer version of tq wrote it.
+    """
+    body = decode_body(data)
+    payload = body.pop("payload")
+    return b"%b\n%b" % (dumps({**body, **fields}), payload)
+
+
 def task_of(body: Mapping[str, Any], delivery: Delivery | None = None, payload: object = None) -> Task[Any]:
     """Return the task that a decoded body describes, with the counters of its delivery and this payload."""
     entity = body.get("entity")
@@ -160,7 +173,7 @@ def entity_tasks(messages: Iterable[Message]) -> Iterator[tuple[Task[Any], bytes
         if b'"entity":[' in message.body:  # spares decoding those that surely name none
             body = decode_body(message.body)
             if body.get("entity") is not None:
-                yield replace(task_of(body), id=message.id, generation=message.generation), dumps(body["payload"])
+                yield replace(task_of(body), id=message.id, generation=message.generation), body["payload"]
 
 
 def _datetime(instant: float | None) -> Any:

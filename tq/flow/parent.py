@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from tq.clock import to_datetime
-from tq.codec import decode_body, dumps
+from tq.codec import amend_body, decode_body
 from tq.model import Ended, Entity, Keep, Task
 
 from .membership import membership_of
@@ -82,14 +82,14 @@ def parent_of(meta: Mapping[str, Any]) -> Parent | None:
     )
     on_failure, on_success, result_ttl, dead_ttl = told["keep"]
     keep = Keep(on_failure=on_failure, on_success=on_success, result_ttl=result_ttl, dead_ttl=dead_ttl)
-    return Parent(task, keep, None if body is None else dumps(body))
+    return Parent(task, keep, None if body is None else body.encode())
 
 
-def _without_parent(body: bytes) -> dict[str, Any]:
+def _without_parent(body: bytes) -> str:
     """A body that holds its own parent's body would double with every flow that waits for a flow (F10)."""
-    fields = decode_body(body)
-    meta = fields.get("metadata", {}).get("flow_meta")
+    metadata = cast("dict[str, Any]", decode_body(body).get("metadata", {}))
+    meta = metadata.get("flow_meta")
     if isinstance(meta, dict) and "parent" in meta:
         meta = {name: value for name, value in cast("dict[str, Any]", meta).items() if name != "parent"}
-        fields = {**fields, "metadata": {**fields["metadata"], "flow_meta": meta}}
-    return fields
+        body = amend_body(body, metadata={**metadata, "flow_meta": meta})
+    return body.decode()

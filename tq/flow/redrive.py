@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from tq.codec import decode_body, dumps
+from tq.codec import amend_body, decode_body
 from tq.errors import FlowStateError
 from tq.ids import join_id
 from tq.model import FlowState, Message, Reopen
@@ -46,12 +46,11 @@ def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> 
 
 def _join(state: FlowState, generation: int, now: float, deadline: float | None) -> Message:
     held = state.flow.join
-    body = decode_body(held.body)
-    metadata = cast("dict[str, Any]", body["metadata"])
+    metadata = cast("dict[str, Any]", decode_body(held.body)["metadata"])
     words = {name: value for name, value in metadata["flow_meta"].items() if name not in {"parent", "deadline"}}
     words["generation"] = generation
     if deadline is not None:
         words["deadline"] = deadline
     task_id = join_id(state.id, generation)
-    body = {**body, "id": task_id, "metadata": {**metadata, "flow_meta": words}}
-    return held._replace(id=task_id, body=dumps(body), run_at=now)
+    body = amend_body(held.body, id=task_id, metadata={**metadata, "flow_meta": words})
+    return held._replace(id=task_id, body=body, run_at=now)
