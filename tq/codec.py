@@ -1,8 +1,8 @@
 """The wire format: how a task is written into bytes, and read back by whatever version meets it.
 
-A body is two lines. The first is a JSON object with a format number under "v"; fields at their default are left out, so
-that a body stays small and a new field needs no new number. The second is the payload's JSON, exactly as the door dumped
-it: whoever knows its type validates it straight from the bytes, and whoever only passes it on never parses it.
+A body is two lines. The first is a JSON object with a format number under "v"; fields at their default are left out,
+so that a body stays small and a new field needs no new number. The second is the payload's JSON, exactly as the door
+dumped it: whoever knows its type validates it straight from the bytes, and whoever only passes it on never parses it.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def decode_projection(data: bytes) -> Projection:
     """Return the row of a note."""
     fields = loads(data)
     payload, result = (None if part is None else part.encode() for part in fields[9:11])
-    return Projection(*fields[:5], TaskStatus(fields[5]), *fields[6:9], payload, result, fields[11])
+    return Projection._make([*fields[:5], TaskStatus(fields[5]), *fields[6:9], payload, result, fields[11]])
 
 
 def _text(data: bytes | None) -> str | None:
