@@ -147,10 +147,10 @@ class Settlement(NamedTuple):
 class Batch:
     """What one hop writes."""
 
-    settlements: list[Settlement] = field(default_factory=list)
-    effects: list[Effects] = field(default_factory=list)
+    settlements: list[Settlement] = field(default_factory=list[Settlement])
+    effects: list[Effects] = field(default_factory=list[Effects])
     """Not fenced: nobody's lease stands behind them."""
-    solo: list[Receipt] = field(default_factory=list)
+    solo: list[Receipt] = field(default_factory=list[Receipt])
     """Deliveries about to run alone: should the lease run out now, it is they who are convicted (design 1.4)."""
 
     def __bool__(self) -> bool:

@@ -36,29 +36,33 @@ class Keep:
 
         A member of a flow is recorded on failure whatever the options say: a redrive needs its body.
         """
-        common = {"task_id": task.id, "queue": task.queue_id, "type": task.type, "at": now, "stats": stats}
-        counts = {"generation": task.generation, "attempt": task.attempt, "fence": task.fence}
         if isinstance(outcome, Succeeded):
             if not self.on_success and not (self.result_ttl and outcome.result is not None):
                 return None
-            expires = now + (self.result_ttl or RESULT_TTL)
-            return Record(
-                **common, **counts, status=TaskStatus.EXECUTED, expires_at=expires, result=outcome.result
-            )
+            record = self._record(task, TaskStatus.EXECUTED, now, self.result_ttl or RESULT_TTL, stats)
+            return record._replace(result=outcome.result)
         if isinstance(outcome, Failed):
             if not self.on_failure and not (task.flow_meta and not task.flow_meta.get("is_join")):
                 return None
             dead = outcome.status is not TaskStatus.CANCELLED
-            return Record(
-                **common,
-                **counts,
-                status=outcome.status,
-                expires_at=now + self.dead_ttl,
-                dead=dead,
-                error=outcome.error,
-                body=body,
-            )
+            record = self._record(task, outcome.status, now, self.dead_ttl, stats)
+            return record._replace(dead=dead, error=outcome.error, body=body)
         return None
+
+    @staticmethod
+    def _record(task: Task[Any], status: TaskStatus, now: float, ttl: float, stats: bytes) -> Record:
+        return Record(
+            task.id,
+            task.queue_id,
+            task.type,
+            status,
+            now,
+            now + ttl,
+            task.generation,
+            task.attempt,
+            task.fence,
+            stats=stats,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ class Mark(NamedTuple):
     """
 
     flow_id: str
-    index: int
+    index: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] -- tuple.index is not wanted here
     status: StepStatus
     generation: int = 0
     result: bytes | None = None
@@ -62,7 +62,7 @@ class Mark(NamedTuple):
 class StepResult(NamedTuple):
     """A recorded member: `result` is JSON."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] -- tuple.index is not wanted here
     status: StepStatus
     result: bytes | None = None
     error: str | None = None

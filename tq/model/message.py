@@ -1,6 +1,6 @@
 """A task on its way: what queues and stores keep, hand out, re-arm and give back.
 
-Named tuples, because a worker makes several of them for every task and a tuple is the cheapest immutable value there is.
+Named tuples: a worker makes several of them for every task, and a tuple is the cheapest immutable value there is.
 """
 
 from __future__ import annotations

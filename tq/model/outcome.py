@@ -31,7 +31,7 @@ class Failed:
 
     error: str
     stack: str = ""
-    meta: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     final: bool = False
     status: TaskStatus = TaskStatus.FAILED
     exception: BaseException | None = None

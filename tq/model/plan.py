@@ -55,7 +55,7 @@ class Tolerance(NamedTuple):
     """A failure policy with a number in it; made by `tolerate` and `quorum`."""
 
     kind: Literal["tolerate", "quorum"]
-    count: int | float
+    count: int | float  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] -- tuple.count is not wanted here
     cancel_siblings: bool = False
 
 
@@ -105,7 +105,7 @@ class FailurePolicy:
         if quorum is not None:
             policy = Tolerance("quorum", quorum)
         if isinstance(policy, Tolerance):
-            return cls._with_number(policy, total, cancel_siblings or policy.cancel_siblings)
+            return cls._with_number(policy._replace(cancel_siblings=cancel_siblings or policy.cancel_siblings), total)
         if policy == "continue":
             return cls(total, total, cancel_siblings, "continue")
         if policy == "abort":
@@ -113,9 +113,9 @@ class FailurePolicy:
         raise InvalidInputError("failure_policy", policy, 'give "continue", "abort", tolerate= or quorum=')
 
     @classmethod
-    def _with_number(cls, policy: Tolerance, total: int, cancel_siblings: bool) -> FailurePolicy:
-        kind, count = policy.kind, policy.count
-        if isinstance(count, bool) or not isinstance(count, int | float) or not math.isfinite(count) or count < 0:
+    def _with_number(cls, policy: Tolerance, total: int) -> FailurePolicy:
+        kind, count, cancel_siblings = policy
+        if not _is_number(count) or not math.isfinite(count) or count < 0:
             raise InvalidInputError(kind, count, "give a number, zero or more")
         if kind == "tolerate":
             if isinstance(count, float):
@@ -126,6 +126,10 @@ class FailurePolicy:
         if isinstance(count, float) or count < 1 or count > max(total, 1):
             raise InvalidInputError(kind, count, f"give a whole number from 1 to {total}, the number of steps")
         return cls(max(total - count, 0), count, cancel_siblings, f"quorum={count}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Member(NamedTuple):

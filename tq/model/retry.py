@@ -22,7 +22,7 @@ def retry_delay(
     `retry_after × (attempt + 1)²`, at most `cap`, then stretched or shrunk by `jitter` (a share, -0.1 … 0.1 by default
     of the caller). An absent or zero `retry_after` is 2 s; a negative one counts as 0, never as the past (RET-02).
     """
-    base = max(DEFAULT_RETRY_AFTER if not retry_after else retry_after, 0.0)
+    base = max(retry_after or DEFAULT_RETRY_AFTER, 0.0)
     return min(base * (attempt + 1) ** 2, cap) * (1.0 + jitter)
 
 

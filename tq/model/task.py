@@ -75,14 +75,14 @@ class Task(Generic[P]):
     """Times this task was handed out: give it to a system that can refuse a smaller number than it has seen."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.type, str) or not self.type:
+        if not isinstance(self.type, str) or not self.type:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("type", self.type, "give the name under which an executor is registered")
-        if not isinstance(self.queue_id, str) or not self.queue_id:
+        if not isinstance(self.queue_id, str) or not self.queue_id:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("queue_id", self.queue_id, "give the name of a queue")
-        if not isinstance(self.id, str) or len(self.id) > 200:
+        if not isinstance(self.id, str) or len(self.id) > 200:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("id", self.id, "give a string of at most 200 characters, or none")
         if self.retries is not None and (
-            not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0
+            not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
         ):
             raise InvalidInputError("retries", self.retries, "give a whole number, zero or more")
         if self.retry_after is not None:
@@ -93,9 +93,9 @@ class Task(Generic[P]):
                 if not isinstance(when, datetime):
                     raise InvalidInputError(name, when, "give an aware datetime")
                 to_instant(name, when)
-        if self.entity is not None and not isinstance(self.entity, Entity):
+        if self.entity is not None and not isinstance(self.entity, Entity):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("entity", self.entity, "give Entity(type, id)")
-        if not isinstance(self.metadata, Mapping):
+        if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("metadata", self.metadata, "give a mapping")
 
     @property
