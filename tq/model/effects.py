@@ -1,7 +1,7 @@
 """What an outcome brings, and the batch in which a worker carries it to the backend.
 
-    settle ─▶ Settlement(receipt, ending, effects) ─┐
-    add_tasks, services ─▶ Effects ─────────────────┴─▶ Batch ─▶ Backend.commit(batch, claim) ─▶ Hop
+settle ─▶ Settlement(receipt, ending, effects) ─┐
+add_tasks, services ─▶ Effects ─────────────────┴─▶ Batch ─▶ Backend.commit(batch, claim) ─▶ Hop
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Flows as values: what a barrier stores, how a verdict follows from marks, what a join is told.
 
-    active ──last mark, quorum, too many failures, deadline, cancel──▶ closed(verdict) ──confirm_join──▶ confirmed
-      ▲                                                                                                   │
-      └──────────────────────────── redrive: generation + 1, members that did not succeed ◀───────────────┘
+active ──last mark, quorum, too many failures, deadline, cancel──▶ closed(verdict) ──confirm_join──▶ confirmed
+  ▲                                                                                                   │
+  └──────────────────────────── redrive: generation + 1, members that did not succeed ◀───────────────┘
 """
 
 from __future__ import annotations
