@@ -12,7 +12,6 @@ from tq.model import (
     Join,
     Outcome,
     Projection,
-    Reopen,
     Succeeded,
     TaskStatus,
     Verdict,
@@ -118,11 +117,11 @@ def ended_row(
     )
 
 
-def reopened_row(state: FlowState, reopen: Reopen) -> tuple[Projection, ...]:
-    """Return the row of a flow that is opened again, if it has one: processing, in its next generation."""
+def reopened_row(state: FlowState, now: float) -> tuple[Projection, ...]:
+    """Return the row of a flow that is opened again, if it has one: processing, in the generation that follows."""
     told = about(state.flow)
     if told.entity is None:
         return ()
-    began, generation = state.flow.started_at, reopen.generation
+    began, generation = state.flow.started_at, state.flow.generation + 1
     status = TaskStatus.PROCESSING
-    return (_row(state.id, told.entity, told.join, status, generation=generation, created_at=began, now=reopen.at),)
+    return (_row(state.id, told.entity, told.join, status, generation=generation, created_at=began, now=now),)
