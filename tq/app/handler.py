@@ -1,0 +1,391 @@
+"""`TaskHandler`: joins the rooms. Producers add tasks through it, workers run them, operators ask it about both."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tq.app.handles import DeadLetters, FlowHandle, QueueHandle, TaskHandle
+from tq.app.intake import Intake
+from tq.app.outbox import Outboxed, as_notes
+from tq.app.parts import REMEMBER, assemble, from_urls
+from tq.app.resources import Lifespan
+from tq.app.signals import draining_on_signals
+from tq.app.station import Station
+from tq.clock import Clock, SystemClock, seconds, to_datetime
+from tq.errors import AddTasksError, BackendError, ConfigurationError, InvalidInputError
+from tq.flow import FlowMiddleware, plan_flow, split_wide
+from tq.ids import flow_id, new_id
+from tq.lifecycle import Spawner
+from tq.manager import AsyncTaskManager
+from tq.model import Batch, Effects, Entity, FlowStep, Join, Message, Task, Tolerance
+from tq.model.events import WorkerInfo
+from tq.ports import (
+    Backend,
+    Continuation,
+    EntityProjectionProvider,
+    FlowBarrierProvider,
+    MessageQueue,
+    TaskStore,
+    observer,
+)
+from tq.projection import Feed, ProjectionFold
+from tq.runner.actions import flow_request
+from tq.runner.events import Events
+from tq.runner.options import ExecutorOptions
+from tq.runner.registry import TaskQueuesManager
+from tq.runner.settings import WorkerSettings
+
+__all__ = ["TaskHandler"]
+
+log = logging.getLogger("tq")
+
+
+class TaskHandler:
+    """Adds tasks, runs them, and answers for them. Everything it works with is given to it; nothing is global.
+
+    `TaskHandler.connect("sqlite:///tq.db", executors)` opens what a URL names; the constructor takes parts:
+    `TaskHandler(queue=…, store=…, executors=…, barrier=…, projections=…)`.
+
+    Args:
+        queue, store, barrier: the ports. Parts of one backend commit in one atomic step.
+        executors: what runs here; a producer needs none.
+        projections: a provider of entity rows; absent means the backend's own.
+        async_tasks: carries tasks that outlast their `handoff_timeout`.
+        lifecycle, workers, flow_lifecycle, queue_lifecycle, notifications: observers; all optional.
+        lifecycle_mode: "sync" waits for callbacks, "async" does not.
+        include_payload: whether task events and projection rows carry payloads.
+        lifespan: an async context manager function; yields what executors ask for by type, once per worker.
+        queues: which queues to serve; absent means all that have an executor.
+        clock: tells the time.
+        settings: durations and limits of the worker; single ones may be given by name (`concurrency=…`, `lease=…`).
+        remember: seconds for which a closed flow is remembered.
+
+    Raises:
+        MissingPortError: a part is missing; names it.
+        ConfigurationError: parts that do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: MessageQueue | None = None,
+        store: TaskStore | None = None,
+        executors: TaskQueuesManager | None = None,
+        barrier: FlowBarrierProvider | None = None,
+        projections: EntityProjectionProvider | None = None,
+        async_tasks: AsyncTaskManager | None = None,
+        lifecycle: observer.TaskLifecycleProvider | None = None,
+        workers: observer.WorkerLifecycleProvider | None = None,
+        flow_lifecycle: observer.FlowLifecycleProvider | None = None,
+        queue_lifecycle: observer.QueueLifecycleProvider | None = None,
+        notifications: observer.NotificationProvider | None = None,
+        lifecycle_mode: Literal["async", "sync"] = "async",
+        include_payload: bool = False,
+        lifespan: Lifespan | None = None,
+        queues: Sequence[str] | None = None,
+        clock: Clock | None = None,
+        settings: WorkerSettings | None = None,
+        heartbeat_interval: float | timedelta = 5.0,
+        remember: float | timedelta = REMEMBER,
+        **worker_settings: Any,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.executors = executors or TaskQueuesManager()
+        if flow_lifecycle is not None and barrier is None:
+            raise ConfigurationError("flow_lifecycle=… needs barrier=…: without one there are no flows (FLC-06)")
+        kept = seconds("remember", remember, zero=False)
+        self.backend, fed = assemble(
+            queue=queue, store=store, barrier=barrier, projections=projections, clock=self.clock, remember=kept
+        )
+        self.settings = _settings(settings, worker_settings)
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{new_id(self.clock.now())[-8:]}"
+        self.dead = DeadLetters(self.backend, self.clock)
+        self._spawner = Spawner()
+        self._fed = fed
+        self._inline = self.backend.queue.guarantees.inline
+        self._draining = False
+        self._intake = Intake(self.executors, self.clock, self.worker_id, self.backend.barrier)
+        self._fold = ProjectionFold(include_payload=include_payload)
+        self._middleware = FlowMiddleware(self.backend.barrier)
+        self._queues = tuple(self.executors.served_queues() if queues is None else queues)
+        info = WorkerInfo(
+            worker_id=self.worker_id,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=to_datetime(self.clock.now()),
+            enabled_queues=self._queues,
+        )
+        self._events = Events(
+            clock=self.clock,
+            worker=info,
+            spawner=self._spawner,
+            task_provider=lifecycle,
+            worker_provider=workers,
+            flow_provider=flow_lifecycle,
+            queue_provider=queue_lifecycle,
+            notifications=notifications,
+            mode=lifecycle_mode,
+            include_payload=include_payload,
+            default_retries=self._default_retries,
+            provider=self.backend.queue.name,
+        )
+        self._manager = async_tasks or AsyncTaskManager(clock=self.clock)
+        self._lifespan = lifespan
+        self._heartbeat_interval = seconds("heartbeat_interval", heartbeat_interval, zero=False)
+        self._remember = kept
+        self._station = self._make_station()
+        self._owned: list[Backend] = []
+
+    @classmethod
+    def connect(
+        cls,
+        queue_url: str,
+        executors: TaskQueuesManager | None = None,
+        *,
+        store: str | None = None,
+        barrier: str | None = None,
+        clock: Clock | None = None,
+        backend_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return a handler on what the URLs name; use it with `async with`, which closes what was opened.
+
+        `store` and `barrier` name other servers; absent means the first one's. `options` are the constructor's.
+
+        Raises:
+            ConfigurationError: no adapter takes such a URL.
+            InvalidInputError: it is no URL.
+        """
+        clock = clock or SystemClock()
+        parts = from_urls(queue_url, store=store, barrier=barrier, clock=clock, options=backend_options or {})
+        handler = cls(executors=executors, clock=clock, **parts, **options)
+        handler._owned = [handler.backend]
+        return handler
+
+    def _default_retries(self, queue: str, type: str) -> int:
+        registration = self.executors.get_executor(queue, type)
+        return (registration.options if registration is not None else ExecutorOptions()).retries
+
+    def _make_station(self) -> Station:
+        rooms: list[Continuation] = [self._fold, self._middleware]
+        continuations = [Outboxed(room) for room in rooms] if self._fed is not None else rooms
+        return Station(
+            backend=self.backend,
+            executors=self.executors,
+            queues=self._queues,
+            clock=self.clock,
+            settings=self.settings,
+            events=self._events,
+            intake=self._intake,
+            continuations=continuations,
+            middleware=self._middleware,
+            manager=self._manager,
+            feed=None if self._fed is None else Feed(self.backend.store, self._fed, self.clock),
+            lifespan=self._lifespan,
+            heartbeat_interval=self._heartbeat_interval,
+            remember=self._remember,
+        )
+
+    # --- adding ---------------------------------------------------------------------------------------------------
+
+    async def add_tasks(self, tasks: Sequence[Task[Any]]) -> list[str]:
+        """Add tasks; what is due goes to the queue, what is not waits in the store, in one atomic step per server.
+
+        A task whose id is live, or whose ending is still kept, is not added a second time; a warning says so.
+
+        Returns:
+            The ids, in order: given, or made.
+
+        Raises:
+            InvalidInputError: the only task is refused; names field, value and way out.
+            AddTasksError: one of several is refused, or the server refuses; names which, and why. What the door refuses
+                stops the whole call before anything is written.
+        """
+        if isinstance(tasks, Task):
+            raise InvalidInputError("tasks", tasks, "give a list of tasks")
+        accepted = await self._accept(tasks)
+        if not accepted:
+            return []
+        await self._events.task_scheduled([task for task, _ in accepted])
+        await self._write(tuple(message for _, message in accepted), [task.id for task, _ in accepted])
+        return [task.id for task, _ in accepted]
+
+    async def _accept(self, tasks: Sequence[Task[Any]]) -> list[tuple[Task[Any], Message]]:
+        accepted: list[tuple[Task[Any], Message]] = []
+        failed: dict[str, Exception] = {}
+        if any(isinstance(task, Task) and not self._intake.knows_queue(task.queue_id) for task in tasks):
+            self._intake.heard_of(await self.backend.queue.announced())
+        for index, task in enumerate(tasks):
+            try:
+                accepted.append(self._intake.accept(task, f"tasks[{index}]"))
+            except InvalidInputError as error:
+                if len(tasks) == 1:
+                    raise
+                failed[getattr(task, "id", "") or f"tasks[{index}]"] = error
+        if failed:
+            raise AddTasksError(failed, 0)
+        return accepted
+
+    async def _write(self, messages: tuple[Message, ...], ids: list[str]) -> None:
+        rows = self._fold.scheduled_rows(messages, self.clock.now())
+        effects = Effects(messages=messages, projections=rows)
+        if self._fed is not None:
+            effects = as_notes(effects)
+        try:
+            hop = await self.backend.commit(Batch(effects=[effects]))
+        except BackendError as error:
+            raise AddTasksError(dict.fromkeys(ids, error), 0) from error
+        if hop.duplicates:
+            log.warning("not added again, the ids are taken: %s", ", ".join(hop.duplicates[:20]))
+        await self._added(messages)
+
+    async def _added(self, messages: Sequence[Message]) -> None:
+        """Tell who may wait for them, and run them where adding means running (IMM-01)."""
+        await self._events.message_published(messages)
+        if self._station.worker is not None:
+            self._station.worker.notify()
+        if self._inline and not self._draining:
+            await self._run_inline()
+
+    async def _run_inline(self) -> None:
+        """Run what is due, retries included; tasks added meanwhile join this very loop, they do not nest (D-86)."""
+        self._draining = True
+        try:
+            await self._station.drain_within(120.0)
+        finally:
+            self._draining = False
+
+    async def start_flow(
+        self,
+        steps: Sequence[FlowStep],
+        *,
+        join: Join,
+        failure_policy: str | Tolerance = "continue",
+        timeout: float | timedelta | None = None,
+        entity: Entity | None = None,
+        key: str | None = None,
+        tolerate: float | None = None,
+        quorum: int | None = None,
+        cancel_siblings: bool = False,
+        log_context: dict[str, str] | None = None,
+    ) -> str:
+        """Start a flow from outside executors; see `Actions.start_flow`.
+
+        With `key` the flow's id is derived from it: a second start under the same key changes nothing.
+        """
+        self._intake.heard_of(await self.backend.queue.announced())
+        now = self.clock.now()
+        request = flow_request(
+            self._intake,
+            flow_id("handler", 0, key) if key is not None else new_id(now),
+            steps,
+            join=join,
+            policy=failure_policy,
+            timeout=timeout,
+            entity=entity,
+            tolerate=tolerate,
+            quorum=quorum,
+            cancel_siblings=cancel_siblings,
+            log_context=log_context,
+        )
+        effects = plan_flow(request, now=now, origin=None, parent=None)
+        if self._fed is not None:
+            effects = as_notes(effects)
+        parts, seal = split_wide(effects)
+        for part in parts:
+            await self.backend.commit(Batch(effects=[part]))
+        hop = await self.backend.commit(Batch(effects=[seal]))
+        await self._events.flow_started(request)
+        for state in hop.closed:
+            await self._events.flow_closed(state)
+        await self._added(effects.messages)
+        return request.id
+
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    def task(self, task_id: str) -> TaskHandle:
+        """Return a handle of one task: status, result, cancel, retry."""
+        return TaskHandle(self.backend, self.clock, task_id)
+
+    def flow(self, flow_id: str) -> FlowHandle:
+        """Return a handle of one flow: status, wait, cancel, redrive, explain."""
+        return FlowHandle(self.backend, self.clock, flow_id)
+
+    def queue(self, name: str) -> QueueHandle:
+        """Return a handle of one queue: pause, resume, counts."""
+        return QueueHandle(self.backend, name)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to run tasks in the background (MQ-05).
+
+        Raises:
+            ConfigurationError: no executor is registered, or one asks for what the lifespan does not yield (D-87).
+        """
+        if not self._queues:
+            raise ConfigurationError("there is nothing to run: register an executor, or name queues=…")
+        await self._station.start()
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process."""
+        await self.start()
+        if not signals:
+            await self._station.wait()
+        else:
+            with draining_on_signals(self._station.ask_to_stop):
+                await self._station.wait()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop claiming, give back what has not started, wait `grace_period` for the rest; may be called twice."""
+        await self._station.stop()
+        await self._events.flush()
+        await self._spawner.close()
+
+    async def drain(self) -> None:
+        """Run everything that is due now, and what it brings, until nothing is due; for tests and scripts.
+
+        Time does not move: a retry due in two seconds stays where it is. Not while the handler runs.
+        """
+        if self._station.running:
+            raise ConfigurationError("the handler runs already; wait for tasks by task(id).result()")
+        await self._station.drain()
+
+    async def process_batch(self, queue: str, limit: int = 10) -> dict[str, str] | None:
+        """Run one batch of at most `limit` due tasks of one queue; return how each ended, or None if none was due.
+
+        The values are the names of outcomes: "success", "failed", "retry", "rescheduled", "deferred", "released".
+        """
+        self._intake.check_queue("queue", queue)
+        return await self._station.process_batch(queue, limit)
+
+    async def close(self) -> None:
+        """Stop, and close what this handler opened itself."""
+        await self.stop()
+        for backend in self._owned:
+            await backend.close()
+
+    async def __aenter__(self) -> Self:
+        self._intake.heard_of(await self.backend.queue.announced())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _settings(settings: WorkerSettings | None, given: dict[str, Any]) -> WorkerSettings:
+    if settings is not None and given:
+        raise ConfigurationError(f"give settings=… or {', '.join(sorted(given))}, not both")
+    unknown = set(given) - set(WorkerSettings.__slots__)
+    if unknown:
+        raise ConfigurationError(f"TaskHandler takes no {', '.join(sorted(unknown))}=…")
+    return settings or WorkerSettings(**given)

@@ -1,0 +1,159 @@
+"""The door for tasks: from what a producer wrote to messages that every worker can read.
+
+Used by the handler, and by executors through their actions: a child passes the same checks as any other task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tq.clock import Clock, to_datetime
+from tq.codec import message_of
+from tq.errors import InvalidInputError, MissingPortError
+from tq.flow import stream_results
+from tq.ids import child_id, new_id
+from tq.logcontext import check_log_context, merge
+from tq.model import FlowStep, Join, Member, Message, Task
+from tq.ports import FlowBarrierProvider
+from tq.runner.door import MAX_PAYLOAD, dump_plain
+from tq.runner.registry import TaskQueuesManager
+
+__all__ = ["Intake"]
+
+log = logging.getLogger("tq.intake")
+
+
+class Intake:
+    """Checks tasks and steps against what is registered, and makes messages of them."""
+
+    def __init__(
+        self, executors: TaskQueuesManager, clock: Clock, worker_id: str, barrier: FlowBarrierProvider | None
+    ) -> None:
+        self._executors = executors
+        self._clock = clock
+        self._worker_id = worker_id
+        self._barrier = barrier
+        self._announced: frozenset[str] = frozenset()
+
+    @property
+    def worker_id(self) -> str:
+        return self._worker_id
+
+    def heard_of(self, queues: Iterable[str]) -> None:
+        """Remember which queues live workers serve."""
+        self._announced = frozenset(queues)
+
+    def knows_queue(self, queue: str) -> bool:
+        """Tell whether a queue is registered, declared or announced; a producer that knows none cannot judge."""
+        known = self._executors.get_queues()
+        return queue in known or queue in self._announced or not (known or self._announced)
+
+    def check_queue(self, field: str, queue: str) -> None:
+        """Refuse a queue that nobody is known to serve.
+
+        Raises:
+            InvalidInputError: names the queues that are known.
+        """
+        if not self.knows_queue(queue):
+            known = ", ".join(sorted({*self._executors.get_queues(), *self._announced}))
+            way_out = f"register an executor for it, or declare it by executors.queue({queue!r}); known are: {known}"
+            raise InvalidInputError(field, queue, way_out)
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def accept(self, task: Task[Any], field: str = "task") -> tuple[Task[Any], Message]:
+        """Check a producer's task; return it with its id and instant of making, and its message.
+
+        Raises:
+            InvalidInputError: a field is refused.
+        """
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError(field, task, "give a Task")
+        self.check_queue("queue_id", task.queue_id)
+        payload = self._payload(task.type, task.queue_id, task.payload)
+        now = self._clock.now()
+        changes: dict[str, Any] = {"created_at": task.created_at or to_datetime(now), "generation": 0, "attempt": 0}
+        if not task.id:
+            changes["id"] = new_id(now)
+        key = self._partition_key(task)
+        if key:
+            changes["partition_key"] = key
+        metadata = self._metadata(task)
+        if metadata is not task.metadata:
+            changes["metadata"] = metadata
+        accepted = replace(task, **changes)
+        return accepted, message_of(accepted, payload, now)
+
+    def _payload(self, type: str, queue: str, payload: object) -> bytes:
+        registration = self._executors.get_executor(queue, type)
+        if registration is None:
+            return dump_plain(payload, "payload", MAX_PAYLOAD)
+        return registration.shape.dump(payload, "payload")
+
+    def _partition_key(self, task: Task[Any]) -> str | None:
+        registration = self._executors.get_executor(task.queue_id, task.type)
+        hook = registration.options.partition_key if registration is not None else None
+        return hook(task.payload) if hook is not None else None
+
+    def _metadata(self, task: Task[Any]) -> Mapping[str, Any]:
+        """Check the log context of a task (LOG-10 … LOG-12); the rest of the metadata passes as it is."""
+        given = task.metadata.get("log_context")
+        if given is None:
+            return task.metadata
+        checked, warnings = check_log_context(given)
+        for warning in warnings:
+            log.warning("task %s: %s", task.id or task.type, warning)
+        if checked == given:
+            return task.metadata
+        rest = {key: value for key, value in task.metadata.items() if key != "log_context"}
+        return rest if checked is None else {**rest, "log_context": checked}
+
+    # --- what executors ask for -----------------------------------------------------------------------------------
+
+    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int]) -> Message:
+        """Check a child; its id is derived from the parent and what it is, so that a repetition adds nothing."""
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError("tasks", task, "give Tasks")
+        if parent.log_context:
+            context = merge(parent.log_context, task.log_context)
+            task = replace(task, metadata={**task.metadata, "log_context": dict(context)})
+        if task.id == parent.id:
+            raise InvalidInputError("id", task.id, "call actions.reschedule(delay) to run the same task again")
+        accepted, message = self.accept(task, "tasks")
+        if task.id:
+            return message
+        payload = message.body.partition(b"\n")[2]
+        kind = b"%b\0%b\0%b" % (accepted.type.encode(), accepted.queue_id.encode(), payload)
+        occurrence = occurrences.get(kind, 0)
+        occurrences[kind] = occurrence + 1
+        derived = child_id(
+            parent.id, parent.generation, accepted.type, accepted.queue_id, payload, occurrence
+        )
+        return message_of(replace(accepted, id=derived), payload, message.run_at)
+
+    def member(self, step: FlowStep) -> Member:
+        """Check a step of a flow."""
+        self.check_queue("step.queue", step.queue)
+        payload = self._payload(step.type, step.queue, step.payload)
+        registration = self._executors.get_executor(step.queue, step.type)
+        key = step.partition_key
+        if registration is not None and registration.options.partition_key is not None:
+            key = registration.options.partition_key(step.payload) or key
+        return Member(step.type, step.queue, payload, step.entity, step.retries, step.retry_after, key)
+
+    def check_join(self, join: Join) -> None:
+        """Refuse a flow that could never join (D-49)."""
+        if self._barrier is None:
+            raise MissingPortError("barrier", "start_flow")
+        self.check_queue("join.queue", join.queue)
+        if join.queue in self._executors.served_queues() and not self._executors.get_executor(join.queue, join.type):
+            log.warning("no executor is registered here for the join %r on queue %r", join.type, join.queue)
+
+    def flow_results(self, task: Task[Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """Stream the entries of the flow that `task` joins."""
+        if self._barrier is None:
+            raise MissingPortError("barrier", "flow_results")
+        return stream_results(self._barrier, task)  # type: ignore[return-value] # StepEntry is a TypedDict

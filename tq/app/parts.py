@@ -1,0 +1,70 @@
+"""Which parts a handler works on: one backend for all, or parts of several servers behind the generic commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from tq.app.connect import connect
+from tq.clock import Clock
+from tq.errors import ConfigurationError, MissingPortError
+from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.runner.composite import CompositeBackend
+
+__all__ = ["assemble", "from_urls"]
+
+REMEMBER = 7 * 86_400.0
+
+
+def assemble(
+    *,
+    queue: MessageQueue | None,
+    store: TaskStore | None,
+    barrier: FlowBarrierProvider | None,
+    projections: EntityProjectionProvider | None,
+    clock: Clock,
+    remember: float = REMEMBER,
+) -> tuple[Backend, EntityProjectionProvider | None]:
+    """Return the backend that these parts make, and a provider that is to be fed from the outbox, if any.
+
+    Parts that all belong to one backend are that backend, with its atomic commit. A projection provider of another
+    server, or of the user's own, never holds up a commit: its rows go by the outbox.
+
+    Raises:
+        MissingPortError: names the part that was not given.
+        ConfigurationError: parts that cannot work together.
+    """
+    if queue is None:
+        raise MissingPortError("queue", "TaskHandler")
+    if store is None:
+        raise MissingPortError("store", "TaskHandler")
+    home = _home(queue)
+    needed: Sequence[object] = [part for part in (store, barrier) if part is not None]
+    if home is not None and all(_home(part) is home for part in needed) and barrier is not None:
+        own = projections is None or _home(projections) is home
+        return home, None if own else projections
+    near = projections if projections is not None and _home(projections) is not None else None
+    composite = CompositeBackend(queue, store, barrier, near, clock=clock, remember=remember)
+    return composite, None if near is projections else projections
+
+
+def _home(part: object) -> Backend | None:
+    return cast("Backend | None", getattr(part, "backend", None))
+
+
+def from_urls(
+    url: str, *, store: str | None, barrier: str | None, clock: Clock, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Open what the URLs name and return the parts; equal URLs share one backend.
+
+    `options` are settings of the adapter that the first URL names.
+    """
+    main = connect(url, clock=clock, **options)
+    store_home = main if store in (None, url) else connect(cast("str", store), clock=clock)
+    if barrier in (None, store, url):
+        barrier_home = main if barrier == url and store not in (None, url) else store_home
+    else:
+        barrier_home = connect(cast("str", barrier), clock=clock)
+    if barrier_home.barrier is None:
+        raise ConfigurationError(f"{barrier or store or url} keeps no flows: name another server by barrier=")
+    return {"queue": main.queue, "store": store_home.store, "barrier": barrier_home.barrier}

@@ -1,0 +1,32 @@
+"""SIGTERM and SIGINT ask for a drain; a second one ends the process as usual."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["draining_on_signals"]
+
+
+@contextmanager
+def draining_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the first SIGTERM or SIGINT while the body runs; only in the main thread, else do nothing."""
+    loop = asyncio.get_running_loop()
+    caught: list[signal.Signals] = []
+
+    def ask(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, ask, number)
+            caught.append(number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,226 @@
+"""A worker's station: the worker, and all that has to go on around it while it runs.
+
+    lifespan ─▶ manager ─▶ worker ─▶ upkeep (announce, deadlines, repairs, retention) and feed
+    and back in the other order when it stops
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+from tq.app.intake import Intake
+from tq.app.longruns import ManagedRuns
+from tq.app.resources import Lifespan, resolve
+from tq.app.upkeep import Round, Upkeep
+from tq.clock import Clock
+from tq.flow import FlowMiddleware, Reconciler
+from tq.lifecycle import Service
+from tq.manager import AsyncTaskManager
+from tq.ports import Backend, Continuation
+from tq.projection import Feed
+from tq.runner.events import Events
+from tq.runner.execution import Execution, Interruption
+from tq.runner.registry import TaskQueuesManager
+from tq.runner.settings import WorkerSettings
+from tq.runner.worker import Worker
+
+__all__ = ["Station"]
+
+DUE_EVERY = 1.0
+QUIET_EVERY = 10.0
+PURGE_EVERY = 60.0
+ANNOUNCED_FOR = 3600.0
+PURGE_AT_ONCE = 1_000
+
+
+class Station(Service):
+    """Opens, runs and closes everything that one worker needs."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        executors: TaskQueuesManager,
+        queues: Sequence[str],
+        clock: Clock,
+        settings: WorkerSettings,
+        events: Events,
+        intake: Intake,
+        continuations: Sequence[Continuation],
+        middleware: FlowMiddleware,
+        manager: AsyncTaskManager,
+        feed: Feed | None,
+        lifespan: Lifespan | None,
+        heartbeat_interval: float,
+        remember: float,
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._executors = executors
+        self._queues = tuple(queues)
+        self._clock = clock
+        self._settings = settings
+        self._events = events
+        self._intake = intake
+        self._continuations = continuations
+        self._middleware = middleware
+        self._manager = manager
+        self._feed = feed
+        self._lifespan = lifespan
+        self._heartbeat_interval = heartbeat_interval
+        self._remember = remember
+        self._stack = AsyncExitStack()
+        self._reconciler = Reconciler(backend, clock) if backend.barrier is not None else None
+        self._upkeep = Upkeep(clock, self._rounds())
+        self.worker: Worker | None = None
+        self._opened = False
+
+    # --- opening and closing --------------------------------------------------------------------------------------
+
+    async def open(self) -> Worker:
+        """Enter the lifespan and make the worker; nothing runs yet.
+
+        Raises:
+            ConfigurationError: an executor asks for a resource that the lifespan does not yield.
+        """
+        if self.worker is not None:
+            return self.worker
+        yielded = None
+        if self._lifespan is not None:
+            yielded = await self._stack.enter_async_context(self._lifespan())
+        resources = resolve(yielded, self._executors.registrations())
+        self.worker = worker = Worker(
+            worker_id=self._intake.worker_id,
+            backend=self._backend,
+            executors=self._executors,
+            queues=self._queues,
+            clock=self._clock,
+            settings=self._settings,
+            events=self._events,
+            outside=self._intake,
+            continuations=self._continuations,
+            attachment=self._middleware,
+            resources=resources,
+            long_runs=ManagedRuns(self._manager, self._interrupt),
+        )
+        on_change = getattr(self._backend, "on_change", None)
+        if on_change is not None:
+            on_change(worker.notify)
+        return worker
+
+    def _interrupt(self, execution: Execution, why: Interruption) -> None:
+        if self.worker is not None:
+            self.worker.interrupt(execution, why)
+
+    async def start(self) -> None:
+        worker = await self.open()
+        await self._announce()
+        await self._events.worker_started()
+        for queue in self._queues:
+            await self._events.consumer_connected(queue, f"{self._backend.queue.name}-{worker.worker_id}")
+        await self._manager.start()
+        await worker.start()
+        await self._upkeep.start()
+        if self._feed is not None:
+            await self._feed.start()
+        await super().start()
+
+    async def _main(self) -> None:
+        """Run until stopped, or until the worker ends by itself, which only an error can bring about."""
+        if self.worker is None:
+            return
+        ended = self._spawner.spawn(self.worker.ended(), "worker")
+        stopped = self._spawner.spawn(self._stopping.wait(), "stop")
+        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
+    async def wait(self) -> None:
+        """Return when it has stopped; raise what ended it."""
+        if self._main_task is not None:
+            await asyncio.shield(self._main_task)
+        if self.worker is not None and (error := self.worker.failure()) is not None:
+            raise error
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        if self.worker is not None:
+            shutdown = self._spawner.spawn(self._manager.shutdown(), "manager")
+            await self.worker.stop()
+            await asyncio.wait([shutdown])
+            for queue in self._queues:
+                await self._events.consumer_disconnected(
+                    queue, f"{self._backend.queue.name}-{self.worker.worker_id}", "shutdown"
+                )
+        await self._upkeep.stop()
+        if self._feed is not None:
+            await self._feed.stop()
+        if self._main_task is not None:
+            await self._events.worker_stopped("shutdown")
+            await self._events.final_stats()
+        await super().stop()
+        await self._stack.aclose()
+
+    # --- rounds ---------------------------------------------------------------------------------------------------
+
+    def _rounds(self) -> list[Round]:
+        rounds = [
+            Round("announcing", self._heartbeat_interval, self._heartbeat),
+            Round("retention", PURGE_EVERY, self._purge),
+        ]
+        if self._reconciler is not None:
+            rounds.insert(0, Round("deadlines and joins", DUE_EVERY, self._due))
+            rounds.append(Round("looking over open flows", QUIET_EVERY, self._quiet))
+        return rounds
+
+    async def _due(self) -> bool:
+        if self._reconciler is None:
+            return False
+        tick = await self._reconciler.tick_due()
+        for state in tick.closed:
+            await self._events.flow_closed(state)
+        if self.worker is not None and (tick.closed or tick.dispatched or tick.spread or tick.cancelled):
+            self.worker.notify()
+        return tick.more
+
+    async def _quiet(self) -> bool:
+        if self._reconciler is None:
+            return False
+        tick = await self._reconciler.tick_quiet()
+        if tick.repairs and self.worker is not None:
+            self.worker.notify()
+        return tick.more
+
+    async def _heartbeat(self) -> bool:
+        await self._announce()
+        await self._events.worker_heartbeat(0 if self.worker is None else self.worker.active)
+        return False
+
+    async def _announce(self) -> None:
+        if self._queues:
+            await self._backend.queue.announce(self._intake.worker_id, self._queues, ANNOUNCED_FOR)
+        self._intake.heard_of(await self._backend.queue.announced())
+
+    async def _purge(self) -> bool:
+        now = self._clock.now()
+        dropped = await self._backend.store.purge(now, self._remember, PURGE_AT_ONCE)
+        if self._backend.barrier is not None:
+            dropped += await self._backend.barrier.purge(now - self._remember, PURGE_AT_ONCE)
+        return dropped >= PURGE_AT_ONCE
+
+    # --- by hand --------------------------------------------------------------------------------------------------
+
+    async def drain(self, on_round: Callable[[], None] | None = None) -> None:
+        """Run everything that is due, and what that brings, until nothing is due and nothing runs."""
+        worker = await self.open()
+        while True:
+            worker.notify()
+            await worker.drain()
+            more = await self._upkeep.go(all_of_them=True)
+            if self._feed is not None:
+                await self._feed.drain()
+            if on_round is not None:
+                on_round()
+            if not more and not await worker.something_due():
+                return

@@ -1,0 +1,61 @@
+"""Everything that has to be done now and then, whoever asks for it or not: one loop, one list of rounds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from tq.clock import Clock
+from tq.errors import TqError
+from tq.lifecycle import Service
+
+__all__ = ["Round", "Upkeep"]
+
+log = logging.getLogger("tq.upkeep")
+
+
+@dataclass(slots=True)
+class Round:
+    """Something done every `interval` seconds; its function returns True when more is waiting."""
+
+    name: str
+    interval: float
+    work: Callable[[], Awaitable[bool]]
+    due: float = 0.0
+
+
+class Upkeep(Service):
+    """Goes its rounds until stopped. A round that fails is logged and comes again; it never stops the others."""
+
+    def __init__(self, clock: Clock, rounds: Sequence[Round]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._rounds = list(rounds)
+
+    async def _main(self) -> None:
+        while not self._stopping.is_set():
+            await self.go()
+            earliest = min((item.due for item in self._rounds), default=0.0)
+            try:
+                async with self._clock.timeout(max(earliest - self._clock.monotonic(), 0.01)):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def go(self, *, all_of_them: bool = False) -> bool:
+        """Do the rounds that are due; True when one of them left work behind."""
+        more = False
+        for item in self._rounds:
+            now = self._clock.monotonic()
+            if item.due > now and not all_of_them:
+                continue
+            item.due = now + item.interval
+            try:
+                if await item.work():
+                    item.due, more = now, True
+            except TqError as error:
+                log.warning("%s failed and will be tried again: %s", item.name, error)
+            except Exception:  # a fault in one round must not end the others
+                log.exception("%s failed and will be tried again", item.name)
+        return more
