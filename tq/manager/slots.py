@@ -41,7 +41,7 @@ class Slot:
     __slots__ = ("_slots", "held", "type")
 
     def __init__(self, slots: Slots, type: str) -> None:
-        self._slots = slots
+        self._slots: Slots | None = slots
         self.type = type
         self.held = False
         """Whether a tracked body holds it: then only the end of that body releases it."""
@@ -53,9 +53,6 @@ class Slot:
 
     def free(self) -> None:
         """Give the place back, once."""
-        slots, self._slots = self._slots, _NOWHERE
-        if slots is not _NOWHERE:
+        slots, self._slots = self._slots, None
+        if slots is not None:
             slots.give_back(self.type)
-
-
-_NOWHERE = Slots(0)
