@@ -8,6 +8,13 @@ from tq.ports.backend import Backend, Keeper
 from tq.ports.barrier import FlowBarrierProvider
 from tq.ports.continuation import Attachment, Continuation
 from tq.ports.custody import Claimed, Custody, Guarantees
+from tq.ports.observer import (
+    FlowLifecycleProvider,
+    NotificationProvider,
+    QueueLifecycleProvider,
+    TaskLifecycleProvider,
+    WorkerLifecycleProvider,
+)
 from tq.ports.projection import EntityProjectionProvider, ProjectionQuery
 from tq.ports.queue import MessageQueue
 from tq.ports.store import OutcomeKey, Stored, TaskStore
@@ -20,11 +27,16 @@ __all__ = [
     "Custody",
     "EntityProjectionProvider",
     "FlowBarrierProvider",
+    "FlowLifecycleProvider",
     "Guarantees",
     "Keeper",
     "MessageQueue",
+    "NotificationProvider",
     "OutcomeKey",
     "ProjectionQuery",
+    "QueueLifecycleProvider",
     "Stored",
+    "TaskLifecycleProvider",
     "TaskStore",
+    "WorkerLifecycleProvider",
 ]
