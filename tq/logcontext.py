@@ -1,6 +1,6 @@
 """Log context: a few short strings that every log line written while a task runs can show (RFC 005).
 
-    check_log_context ─▶ metadata["log_context"] ─▶ bind(task_scope(…)) ─▶ get_log_context ─▶ filter, formatter, logger
+    check_log_context ─▶ metadata["log_context"] ─▶ bind({…, runtime keys}) ─▶ get_log_context ─▶ filter, formatter, logger
 
 The scope is a context variable: it follows awaits, tasks made inside it and calls handed to a thread with a copy of the
 context, and ends with the body. tq never touches an application's logging set-up: it offers parts that one may put in.
@@ -27,7 +27,6 @@ __all__ = [
     "ContextLogger",
     "LogContextFilter",
     "LogContextFormatter",
-    "batch_scope",
     "bind",
     "check_log_context",
     "child_logger",
@@ -37,7 +36,6 @@ __all__ = [
     "render",
     "reset",
     "run_with_log_context",
-    "task_scope",
 ]
 
 T = TypeVar("T")
@@ -96,16 +94,6 @@ def run_with_log_context(store: Mapping[str, str], fn: Callable[[], Any]) -> Any
 async def _within(store: Mapping[str, str], work: Coroutine[Any, Any, T]) -> T:
     with log_context(store):
         return await work
-
-
-def task_scope(context: Mapping[str, str], *, task_id: str, task_type: str, worker_id: str) -> Mapping[str, str]:
-    """Return the scope of one task: its own context, then what tq knows, which wins (LOG-02 … LOG-04)."""
-    return {**context, "task_id": task_id, "task_type": task_type, "worker_id": worker_id}
-
-
-def batch_scope(worker_id: str, batch_size: int) -> Mapping[str, str]:
-    """Return the scope of a group: no task's own context, there is no single one (LOG-06)."""
-    return {"worker_id": worker_id, "batch_size": str(batch_size)}
 
 
 # --- the context of a task --------------------------------------------------------------------------------------------

@@ -107,14 +107,17 @@ class AsyncTaskManager(Service):
         return self._accepting and self._slots.free(type, limit)
 
     def reserve(self, task: Task[Any], *, limit: int | None = None) -> Slot | None:
-        """Take a slot for `task` before its custody moves (D-20, D-28); None where there is none.
+        """Take a slot for `task` before its custody moves (D-20, D-28); None, and one more rejection, if refused.
 
-        Whoever reserves either gives the slot to `handoff_task` or releases it. A reservation that was not granted is
-        no rejection: the task has lost nothing and may ask again.
+        Refused as `handoff_task` refuses. Whoever reserves gives the slot to `handoff_task`, or releases it.
         """
-        if self.can_accept_task(task.type, limit) and task.id not in self._tracked:
-            return self._slots.take(task.type)
-        return None
+        if self._refuses(task, limit):
+            self._rejected += 1
+            return None
+        return self._slots.take(task.type)
+
+    def _refuses(self, task: Task[Any], limit: int | None) -> bool:
+        return not task.id or not self._accepting or task.id in self._tracked or not self._slots.free(task.type, limit)
 
     def handoff_task(
         self,
@@ -143,12 +146,10 @@ class AsyncTaskManager(Service):
             slot: from `reserve`.
         """
         own_limit = self._max_duration if timeout is None else seconds("timeout", timeout)
-        refused = (
-            not task.id
-            or (not self._accepting if slot is None else self._result is not None)
-            or task.id in self._tracked
-            or (slot is None and not self._slots.free(task.type, limit))
-        )
+        if slot is None:
+            refused = self._refuses(task, limit)
+        else:
+            refused = not task.id or self._result is not None or task.id in self._tracked
         if refused:
             self._rejected += 1
             return False
@@ -241,12 +242,14 @@ class AsyncTaskManager(Service):
         """Untrack and cancel a body; the runner is told first, so that it knows why its body is cancelled."""
         del self._tracked[entry.task.id]
         self._ending.add(entry)
+        before = entry.running.cancelling()
         try:
             if settle is not None:
                 settle()
         except Exception:
             log.exception("the runner could not settle task %s", entry.task.id)
-        entry.running.cancel()
+        if entry.running.cancelling() == before:  # asked twice, the body would be interrupted in its clean-up
+            entry.running.cancel()
 
     async def _main(self) -> None:
         if self._sweep_interval <= 0:

@@ -60,12 +60,16 @@ class Notices(Observers):
         self._notes.post("on_task_error", told.TroubleReport(error=error, context=context))
 
     async def final_stats(self) -> None:
-        """Tell, for every queue, what was counted and not told yet; then all of it at once (NTP-03, D-58)."""
+        """Tell, for every queue, what was counted and not told yet; then all of it at once (NTP-03, D-58).
+
+        Returns when it has been heard, or after a few seconds with a provider that does not answer.
+        """
         await self.flush()  # a report under way takes off what it told; else that would be told twice
         stats = [counts.stats(queue, self.worker.worker_id) for queue, counts in self._counts.items() if counts.total]
         for queue_stats in stats:
             self._notes.post("on_queue_stats", queue_stats)
         self._notes.post("on_final_stats", stats)
+        await self.flush()
 
 
 async def _heard(counts: QueueCount, stats: told.QueueStats, error: BaseException | None) -> None:
