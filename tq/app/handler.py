@@ -219,7 +219,7 @@ class TaskHandler:
     async def _accept(self, tasks: Sequence[Task[Any]]) -> list[tuple[Task[Any], Message]]:
         accepted: list[tuple[Task[Any], Message]] = []
         failed: dict[str, Exception] = {}
-        if any(isinstance(task, Task) and not self._intake.knows_queue(task.queue_id) for task in tasks):
+        if any(not self._intake.knows_queue(getattr(task, "queue_id", "")) for task in tasks):
             self._intake.heard_of(await self.backend.queue.announced())
         for index, task in enumerate(tasks):
             try:
@@ -257,7 +257,7 @@ class TaskHandler:
         """Run what is due, retries included; tasks added meanwhile join this very loop, they do not nest (D-86)."""
         self._draining = True
         try:
-            await self._station.drain_within(120.0)
+            await self._station.drain(horizon=120.0)
         finally:
             self._draining = False
 
@@ -361,7 +361,7 @@ class TaskHandler:
     async def process_batch(self, queue: str, limit: int = 10) -> dict[str, str] | None:
         """Run one batch of at most `limit` due tasks of one queue; return how each ended, or None if none was due.
 
-        The values are the names of outcomes: "success", "failed", "retry", "rescheduled", "deferred", "released".
+        The values are the names of outcomes: "success", "failed", "rescheduled", "deferred", "released".
         """
         self._intake.check_queue("queue", queue)
         return await self._station.process_batch(queue, limit)

@@ -9,7 +9,6 @@ from tq.app.connect import connect
 from tq.clock import Clock
 from tq.errors import ConfigurationError, MissingPortError
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
-from tq.runner.composite import CompositeBackend
 
 __all__ = ["assemble", "from_urls"]
 
@@ -40,10 +39,12 @@ def assemble(
         raise MissingPortError("store", "TaskHandler")
     home = _home(queue)
     needed: Sequence[object] = [part for part in (store, barrier) if part is not None]
-    if home is not None and all(_home(part) is home for part in needed) and barrier is not None:
+    if home is not None and all(_home(part) is home for part in needed):
         own = projections is None or _home(projections) is home
         return home, None if own else projections
     near = projections if projections is not None and _home(projections) is not None else None
+    from tq.runner.composite import CompositeBackend
+
     composite = CompositeBackend(queue, store, barrier, near, clock=clock, remember=remember)
     return composite, None if near is projections else projections
 
@@ -59,12 +60,16 @@ def from_urls(
 
     `options` are settings of the adapter that the first URL names.
     """
-    main = connect(url, clock=clock, **options)
-    store_home = main if store in (None, url) else connect(cast("str", store), clock=clock)
-    if barrier in (None, store, url):
-        barrier_home = main if barrier == url and store not in (None, url) else store_home
-    else:
-        barrier_home = connect(cast("str", barrier), clock=clock)
+    opened = {url: connect(url, clock=clock, **options)}
+
+    def home(other: str) -> Backend:
+        if other not in opened:
+            opened[other] = connect(other, clock=clock)
+        return opened[other]
+
+    main = opened[url]
+    store_home = home(store or url)
+    barrier_home = home(barrier or store or url)
     if barrier_home.barrier is None:
         raise ConfigurationError(f"{barrier or store or url} keeps no flows: name another server by barrier=")
     return {"queue": main.queue, "store": store_home.store, "barrier": barrier_home.barrier}

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tq.app.intake import Intake
@@ -18,6 +18,7 @@ from tq.clock import Clock
 from tq.flow import FlowMiddleware, Reconciler
 from tq.lifecycle import Service
 from tq.manager import AsyncTaskManager
+from tq.model import Deferred, Failed, Released, Rescheduled, Succeeded
 from tq.ports import Backend, Continuation
 from tq.projection import Feed
 from tq.runner.events import Events
@@ -75,7 +76,7 @@ class Station(Service):
         self._reconciler = Reconciler(backend, clock) if backend.barrier is not None else None
         self._upkeep = Upkeep(clock, self._rounds())
         self.worker: Worker | None = None
-        self._opened = False
+        self._stirred = False
 
     # --- opening and closing --------------------------------------------------------------------------------------
 
@@ -180,17 +181,23 @@ class Station(Service):
         tick = await self._reconciler.tick_due()
         for state in tick.closed:
             await self._events.flow_closed(state)
-        if self.worker is not None and (tick.closed or tick.dispatched or tick.spread or tick.cancelled):
-            self.worker.notify()
+        if tick.closed or tick.dispatched or tick.spread or tick.cancelled:
+            self._stir()
         return tick.more
 
     async def _quiet(self) -> bool:
         if self._reconciler is None:
             return False
         tick = await self._reconciler.tick_quiet()
-        if tick.repairs and self.worker is not None:
-            self.worker.notify()
+        if tick.repairs:
+            self._stir()
         return tick.more
+
+    def _stir(self) -> None:
+        """A round has written something that may be due."""
+        self._stirred = True
+        if self.worker is not None:
+            self.worker.notify()
 
     async def _heartbeat(self) -> bool:
         await self._announce()
@@ -211,16 +218,29 @@ class Station(Service):
 
     # --- by hand --------------------------------------------------------------------------------------------------
 
-    async def drain(self, on_round: Callable[[], None] | None = None) -> None:
+    async def drain(self, horizon: float = 0.0) -> None:
         """Run everything that is due, and what that brings, until nothing is due and nothing runs."""
         worker = await self.open()
         while True:
-            worker.notify()
-            await worker.drain()
+            await worker.drain(horizon)
             more = await self._upkeep.go(all_of_them=True)
             if self._feed is not None:
                 await self._feed.drain()
-            if on_round is not None:
-                on_round()
-            if not more and not await worker.something_due():
+            if not more and not self._stirred:
                 return
+            self._stirred = False
+
+    async def process_batch(self, queue: str, limit: int) -> dict[str, str] | None:
+        """Run one batch of one queue; return the outcomes by task id, or None if none was due or it is stopping."""
+        if self._stopping.is_set():
+            return None
+        worker = await self.open()
+        ended = await worker.process_batch(queue, limit)
+        return {task_id: _NAMES[type(outcome)] for task_id, outcome in ended} or None
+
+    def ask_to_stop(self) -> None:
+        """Let `wait` return: the first step of a stop, for signal handlers."""
+        self._stopping.set()
+
+
+_NAMES = {Succeeded: "success", Failed: "failed", Rescheduled: "rescheduled", Deferred: "deferred", Released: "released"}

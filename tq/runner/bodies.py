@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from tq.clock import Clock
-from tq.errors import BackendError, PayloadError
+from tq.errors import BackendError, FlowError, PayloadError
 from tq.lifecycle import Spawner
 from tq.logcontext import bind, reset
 from tq.model import Effects, Failed, Outcome, Released
@@ -129,10 +129,11 @@ class Bodies:
         meta = body.get("metadata")
         try:
             if self._attachment is not None and meta is not None and (meta.get("flow_meta") or {}).get("is_join"):
-                execution.give_payload(registration.shape.load_value(await self._attachment.attach(execution.task)))
+                execution.attached = await self._attachment.attach(execution.task)
+                execution.give_payload(registration.shape.load_value(execution.attached))
             else:
                 execution.give_payload(registration.shape.load(body["payload"]))
-        except PayloadError as error:
+        except (PayloadError, FlowError) as error:
             return Failed(str(error), final=True, exception=error)
         except BackendError as error:
             log.warning("task %s cannot be prepared and is given back: %s", execution.id, error)

@@ -26,7 +26,7 @@ class Shape:
 
     __slots__ = ("_adapter", "_validate_json", "annotation", "checked")
 
-    def __init__(self, annotation: object, what: str) -> None:
+    def __init__(self, annotation: Any, what: str) -> None:
         """Prepare the checks.
 
         Raises:

@@ -31,6 +31,7 @@ class Execution:
 
     __slots__ = (
         "_task",
+        "attached",
         "attempt",
         "body",
         "body_task",
@@ -54,6 +55,8 @@ class Execution:
         self.registration = registration
         self.consumer_id = consumer_id
         self.payload: object = None
+        self.attached: object = None
+        """What a join was given, as plain values: its executor may see it checked into a type of its own."""
         self.attempt: Attempt | None = None
         self.body_task: asyncio.Task[Any] | None = None
         self.interrupted: Interruption | None = None
@@ -74,6 +77,11 @@ class Execution:
         if self._task is None:
             self._task = task_of(self.body, self.delivery, self.payload)
         return self._task
+
+    @property
+    def ended_task(self) -> Task[Any]:
+        """The task as continuations see it: a join with its results as plain values."""
+        return self.task if self.attached is None else task_of(self.body, self.delivery, self.attached)
 
     def give_payload(self, payload: object) -> None:
         """Set the checked payload; a task made before it is made anew."""

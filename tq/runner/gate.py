@@ -49,8 +49,8 @@ def inspect(
         reason = f"no executor is registered for {message.type!r} on queue {message.queue!r}"
         return Verdict(execution, unknown(delivery, reason, now, unknown_grace))
     if convicted(delivery, registration.options.max_crashes):
-        error = CrashedError(f"the worker died {delivery.crashes} times with this task, {delivery.solo_crashes} alone")
-        return Verdict(execution, Failed(str(error), final=True, exception=error))
+        crash = CrashedError(f"the worker died {delivery.crashes} times with this task, {delivery.solo_crashes} alone")
+        return Verdict(execution, Failed(str(crash), final=True, exception=crash))
     return Verdict(execution, alone=delivery.crashes >= SUSPECT_FROM)
 
 

@@ -28,6 +28,8 @@ class Pace:
         self._woken = asyncio.Event()
         self._next_look = -math.inf
         """Instant before which a claim would come back empty, as far as is known here."""
+        self._due_at = math.inf
+        """Instant at which the backend said that something falls due."""
         self._rate = 0.0
         self._last = clock.monotonic()
 
@@ -35,6 +37,11 @@ class Pace:
     def due(self) -> bool:
         """Whether something may be there to claim."""
         return self._clock.now() >= self._next_look
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until something may fall due, as far as is known here; infinite for never."""
+        return max(self._due_at - self._clock.now(), 0.0)
 
     def wanted(self, held: int) -> int:
         """Return how many to claim: free slots, plus what the recent rate will free very soon."""
@@ -51,11 +58,11 @@ class Pace:
         if claim is None:
             return
         if len(hop.deliveries) >= claim.limit:
-            self._next_look = -math.inf
+            self._next_look = self._due_at = -math.inf
             return
         present = self._clock.now()
-        due = math.inf if hop.next_due is None else max(hop.next_due, present + SHORTEST_SLEEP)
-        self._next_look = min(due, present + self._poll_interval)
+        self._due_at = math.inf if hop.next_due is None else max(hop.next_due, present + SHORTEST_SLEEP)
+        self._next_look = min(self._due_at, present + self._poll_interval)
 
     def notify(self) -> None:
         """Something may have fallen due, whatever the last claim said."""

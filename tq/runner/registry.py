@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from tq.errors import RegistrationError
 from tq.model import Task
@@ -18,7 +18,7 @@ from tq.runner.door import Shape
 from tq.runner.options import DAY, ExecutorOptions, OptionArguments, options_from
 from tq.runner.signature import Signature, Source, read_signature
 
-__all__ = ["ExecutorFunction", "Registration", "TaskFunction", "TaskQueuesManager"]
+__all__ = ["ExecutorFunction", "Registration", "TaskDecorator", "TaskFunction", "TaskQueuesManager"]
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -69,6 +69,16 @@ class TaskFunction(Generic[P, A, R]):
         return Task(type=self.registration.type, queue_id=self.registration.queue, payload=payload, **options)
 
 
+class TaskDecorator(Protocol):
+    """What `.task` returns: takes a function of a payload, or of nothing."""
+
+    @overload
+    def __call__(self, function: Callable[[], R], /) -> TaskFunction[None, [], R]: ...
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[P, A], R], /) -> TaskFunction[P, A, R]: ...
+
+
 class ExecutorFunction(Generic[P]):
     """A function registered with `.executor`: still callable, and able to make its own tasks."""
 
@@ -96,17 +106,7 @@ class TaskQueuesManager:
 
     # --- registering ----------------------------------------------------------------------------------------------
 
-    @overload
-    def task(
-        self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
-    ) -> Callable[[Callable[Concatenate[P, A], R]], TaskFunction[P, A, R]]: ...
-
-    @overload
-    def task(  # functions without payload
-        self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
-    ) -> Callable[[Callable[[], R]], TaskFunction[None, [], R]]: ...
-
-    def task(self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]) -> Any:
+    def task(self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]) -> TaskDecorator:
         """Register a function of its payload; it speaks by return value and exception.
 
         A declared result other than None is kept for one day unless `result_ttl` says otherwise.
@@ -126,7 +126,7 @@ class TaskQueuesManager:
             self._add(registration)
             return TaskFunction[Any, Any, Any](function, registration)
 
-        return decorate
+        return cast("TaskDecorator", decorate)
 
     def executor(
         self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
@@ -168,12 +168,12 @@ class TaskQueuesManager:
 
     def queue(self, name: str) -> None:
         """Declare a queue that others serve, so that tasks for it are accepted here."""
-        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+        if not _is_name(name):
             raise RegistrationError(f"queue: got {name!r}; give a name")
         self._queues.setdefault(name)
 
     def _add(self, registration: Registration) -> None:
-        if not isinstance(registration.type, str) or not registration.type:  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+        if not _is_name(registration.type):
             raise RegistrationError(f"type: got {registration.type!r}; give a name")
         self.queue(registration.queue)
         pair = registration.queue, registration.type
@@ -221,6 +221,11 @@ def _attributes(executor: object) -> dict[str, Any]:
         if hasattr(executor, name):
             found[option] = getattr(executor, name)
     return found
+
+
+def _is_name(name: object) -> bool:
+    """Tell whether a name is one; users pass anything."""
+    return isinstance(name, str) and bool(name)
 
 
 def _what(type: str, queue: str) -> str:

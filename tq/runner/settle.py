@@ -142,7 +142,7 @@ def _failed_stats(message: Message, outcome: Failed, marks: Mapping[str, Any]) -
         stats["last_error"] = outcome.error
     if outcome.stack:
         stats["last_error_stack"] = outcome.stack
-    return dumps(stats | marks)
+    return dumps({**stats, **marks})
 
 
 def convicted(delivery: Delivery, max_crashes: int) -> bool:

@@ -97,14 +97,8 @@ class Worker(Service):
         self._solo: Execution | None = None
         self._tokens = count()
         self._claiming = True
-        self._keeper = LeaseKeeper(
-            backend,
-            clock,
-            lease=settings.lease,
-            stall_limit=settings.stall_limit,
-            held=lambda: [execution.delivery for execution in list(self._held.values())],
-            renewed=self._on_renewal,
-        )
+        self._ended: list[tuple[str, Outcome]] | None = None
+        """How tasks ended, where somebody asked to be told."""
         self._bodies = Bodies(
             clock=clock,
             slots=self._slots,
@@ -125,13 +119,19 @@ class Worker(Service):
     # --- the loop -------------------------------------------------------------------------------------------------
 
     async def _main(self) -> None:
-        await self._keeper.start()
-        try:
+        async with self._keeper():
             while not (self._stopping.is_set() and self.idle):
                 await self._cycle()
-        finally:
-            self._alarms.clear()
-            await self._keeper.stop()
+
+    def _keeper(self) -> LeaseKeeper:
+        return LeaseKeeper(
+            self._backend,
+            self._clock,
+            lease=self.settings.lease,
+            stall_limit=self.settings.stall_limit,
+            held=lambda: [execution.delivery for execution in list(self._held.values())],
+            renewed=self._on_renewal,
+        )
 
     async def _cycle(self) -> None:
         """Make one hop, or wait until there is a reason for one."""
@@ -205,6 +205,8 @@ class Worker(Service):
         if execution.settled:
             return
         execution.settled = True
+        if self._ended is not None:
+            self._ended.append((execution.id, outcome))
         said = Said()
         if (attempt := execution.attempt) is not None:
             attempt.revoked = True
@@ -230,7 +232,7 @@ class Worker(Service):
     def _settlement(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
         return settle(
             execution.delivery,
-            execution.task,
+            execution.ended_task,
             outcome,
             policy_of(execution),
             self._clock.now(),
@@ -277,8 +279,7 @@ class Worker(Service):
         for receipt in renewal.lost:
             execution = self._held.get(receipt.id)
             if execution is not None and execution.delivery.token == receipt.token and not execution.settled:
-                execution.interrupt(Interruption.LOST)
-                self._bodies.settle_after_grace(execution)
+                self.interrupt(execution, Interruption.LOST)
         for receipt in renewal.cancelled:
             self._cancel(receipt)
 
@@ -287,8 +288,7 @@ class Worker(Service):
         if execution is None or execution.settled or execution.delivery.token != receipt.token:
             return
         if execution.interrupted is None:
-            execution.interrupt(Interruption.CANCEL)
-            self._bodies.settle_after_grace(execution)
+            self.interrupt(execution, Interruption.CANCEL)
 
     # --- long runs ------------------------------------------------------------------------------------------------
 
@@ -320,6 +320,26 @@ class Worker(Service):
         """Whether nothing is held and nothing waits to be written."""
         return not self._held and not self._pending and not self._notes
 
+    @property
+    def active(self) -> int:
+        """Tasks that are held here: running, waiting for a slot, or waiting to be written."""
+        return len(self._held)
+
+    async def ended(self) -> None:
+        """Return when the loop has ended."""
+        if self._main_task is not None:
+            await asyncio.wait([self._main_task])
+
+    def failure(self) -> BaseException | None:
+        """Return what ended the loop, if it was not a stop."""
+        task = self._main_task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+    def interrupt(self, execution: Execution, why: Interruption) -> None:
+        """End a body; after its grace it is settled without it."""
+        execution.interrupt(why)
+        self._bodies.settle_after_grace(execution)
+
     def notify(self) -> None:
         """Something may have fallen due."""
         self._pace.notify()
@@ -329,17 +349,39 @@ class Worker(Service):
         self._claiming = not paused
         self._pace.notify()
 
-    async def drain(self) -> None:
-        """Run everything that is due now, and what it brings, until nothing is due; not while started."""
-        self._pace.notify()
-        while True:
-            claim = self._claim()
-            if claim is None and self.idle:
-                return
-            if claim is None and not self._pending and not self._notes:
-                await self._pace.sleep(until_due=False)
-                continue
-            await self._hop(claim)
+    async def drain(self, horizon: float = 0.0) -> None:
+        """Run everything that is due, and what it brings, until nothing is; not while started.
+
+        What falls due within `horizon` seconds, counted anew each time, is waited for.
+        """
+        async with self._keeper():
+            self._pace.notify()
+            while True:
+                claim = self._claim()
+                if claim is not None or self._pending or self._notes:
+                    await self._hop(claim)
+                elif not self.idle:
+                    await self._pace.sleep(until_due=self._may_claim)
+                elif (delay := self._pace.due_in) <= horizon:
+                    await self._clock.sleep(delay)
+                else:
+                    return
+
+    async def process_batch(self, queue: str, limit: int) -> list[tuple[str, Outcome]]:
+        """Run one claim of at most `limit` tasks to their ends; not while started."""
+        async with self._keeper():
+            token = f"{self.worker_id}:{next(self._tokens)}"
+            self._ended = []
+            hop = await self._hop(Claim((queue,), limit, token, self.settings.lease))
+            self._claiming = False
+            while not self.idle:
+                if self._pending or self._notes:
+                    await self._hop(None)
+                else:
+                    await self._pace.sleep(until_due=False)
+            self._claiming = True
+            ended, self._ended = self._ended, None
+            return ended if hop.deliveries else []
 
     async def stop(self) -> None:
         """Give back what has not started, wait `grace_period` for what runs, release the rest."""
@@ -354,6 +396,7 @@ class Worker(Service):
                     await asyncio.wait([self._main_task])
             except TimeoutError:
                 await self._release_running()
+        self._alarms.clear()
         await super().stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
 

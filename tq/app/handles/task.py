@@ -1,0 +1,90 @@
+"""One task."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tq.clock import Clock
+from tq.codec import loads
+from tq.errors import ResultNotKeptError, TaskCancelledError, TaskFailedError, UnknownTaskError
+from tq.flow import close_flows
+from tq.model import Record, State, TaskStatus, Verdict
+from tq.ports import Backend
+
+from .looking import Looker, custodies, locate
+
+__all__ = ["TaskHandle"]
+
+
+class TaskHandle:
+    """One task, by id."""
+
+    def __init__(self, backend: Backend, clock: Clock, task_id: str) -> None:
+        self._backend = backend
+        self._clock = clock
+        self.id = task_id
+
+    async def status(self) -> TaskStatus | None:
+        """Return where the task stands; None when nothing is kept of it (`unknown`)."""
+        live = await locate(self._backend, self.id)
+        if live is not None:
+            return TaskStatus.SCHEDULED if live.state is State.WAITING else TaskStatus.PROCESSING
+        record = await self.record()
+        return record.status if record is not None else None
+
+    async def record(self) -> Record | None:
+        """Return what is kept of the task's ending."""
+        return (await self._backend.store.records([self.id])).get(self.id)
+
+    async def result(self, timeout: float | timedelta | None = None) -> Any:
+        """Wait for the task to end and return its result, as plain JSON values.
+
+        Raises:
+            TaskFailedError: it failed, expired, or no worker knew it; the message is its last error.
+            TaskCancelledError: it was cancelled.
+            ResultNotKeptError: it ended without its result being kept, or nothing was ever kept under this id.
+            TimeoutError: it has not ended in time.
+        """
+        looker = Looker(self._clock, timeout)
+        while True:
+            live = await locate(self._backend, self.id)
+            record = await self.record()
+            if record is not None and (live is None or record.generation >= live.generation):
+                return self._result_of(record)
+            if live is None:
+                raise ResultNotKeptError(self.id, f"nothing is kept of task {self.id}: set result_ttl or store_on_success")
+            await looker.again(f"task {self.id}")
+
+    def _result_of(self, record: Record) -> Any:
+        if record.status is TaskStatus.EXECUTED:
+            return None if record.result is None else loads(record.result)
+        if record.status is TaskStatus.CANCELLED:
+            raise TaskCancelledError(self.id, f"task {self.id} was cancelled")
+        raise TaskFailedError(self.id, record.error or f"task {self.id} {record.status}")
+
+    async def cancel(self) -> bool:
+        """Ask the task to end: a waiting one ends unrun, a running one is cancelled, a held one ends with its flow.
+
+        Returns:
+            False when it is not live: it has ended, or never was.
+        """
+        live = await locate(self._backend, self.id)
+        if live is None:
+            return False
+        if live.held_by:
+            await close_flows(self._backend, [(live.held_by, Verdict.CANCELLED, "its task was cancelled")], self._clock.now())
+            return True
+        for part in custodies(self._backend):
+            if await part.cancel([self.id]):
+                return True
+        return False
+
+    async def retry(self) -> None:
+        """Run a failed task again, in a new generation.
+
+        Raises:
+            UnknownTaskError: no ending with a body is kept under this id.
+        """
+        if not await self._backend.store.revive([self.id], self._clock.now()):
+            raise UnknownTaskError(self.id, f"task {self.id} has no dead letter that could be run again")
