@@ -1,6 +1,6 @@
 """Log context: a few short strings that every log line written while a task runs can show (RFC 005).
 
-    check_log_context ─▶ metadata["log_context"] ─▶ bind({…, runtime keys}) ─▶ get_log_context ─▶ filter, formatter, logger
+    check_log_context ─▶ metadata["log_context"] ─▶ bind ─▶ get_log_context ─▶ filter, formatter, logger
 
 The scope is a context variable: it follows awaits, tasks made inside it and calls handed to a thread with a copy of the
 context, and ends with the body. tq never touches an application's logging set-up: it offers parts that one may put in.
