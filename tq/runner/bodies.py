@@ -13,7 +13,7 @@ from tq.clock import Clock
 from tq.errors import BackendError, FlowError, PayloadError
 from tq.lifecycle import Spawner
 from tq.logcontext import bind, reset
-from tq.model import Effects, Failed, Outcome, Released
+from tq.model import NO_EFFECTS, Effects, Failed, Outcome, Released
 from tq.ports import Attachment, Continuation
 from tq.runner.actions import Actions, Attempt, Outside
 from tq.runner.alarms import Alarm, Alarms
@@ -33,7 +33,7 @@ Finish = Callable[[Execution, Outcome], None]
 class Write(Protocol):
     """Writes effects with the next hop and returns when they are written."""
 
-    async def __call__(self, effects: Effects) -> None: ...
+    async def __call__(self, effects: Effects) -> bool: ...
 
 
 class HandOver(Protocol):
@@ -90,13 +90,9 @@ class Bodies:
 
     async def _run(self, line: Line, execution: Execution) -> None:
         registration = line.registration
+        execution.begun = True
         execution.started_at = self._clock.now()
-        options = registration.options
-        alarms: list[Alarm] = []
-        if options.timeout is not None:
-            alarms.append(self._alarms.after(options.timeout, lambda: self._timed_out(execution, Interruption.TIMEOUT)))
-        if options.handoff_timeout is not None:
-            alarms.append(self._alarms.after(options.handoff_timeout, lambda: self._over(line, execution)))
+        alarms = self._set_alarms(line, execution)
         token = None
         try:
             outcome = await self._prepared(execution, registration)
@@ -116,6 +112,17 @@ class Bodies:
         self._finish(execution, outcome)
         self._free(line, execution)
 
+    def _set_alarms(self, line: Line, execution: Execution) -> tuple[Alarm, ...]:
+        options = line.registration.options
+        if options.timeout is None and options.handoff_timeout is None:
+            return ()
+        alarms: list[Alarm] = []
+        if options.timeout is not None:
+            alarms.append(self._alarms.after(options.timeout, lambda: self._timed_out(execution)))
+        if options.handoff_timeout is not None:
+            alarms.append(self._alarms.after(options.handoff_timeout, lambda: self._over(line, execution)))
+        return tuple(alarms)
+
     def _free(self, line: Line, execution: Execution) -> None:
         if not execution.slot_freed:
             execution.slot_freed = True
@@ -125,6 +132,19 @@ class Bodies:
 
     async def _prepared(self, execution: Execution, registration: Registration) -> Outcome | None:
         """Check the payload and write what a start brings; return an outcome if it must not run."""
+        outcome = await self._given_payload(execution, registration)
+        if outcome is not None:
+            return outcome
+        if effects := self._begun(execution):
+            await self._write_quietly(effects)
+        if self._events.wants_started:
+            await self._events.task_started(execution.task, execution.started_at)
+        return None
+
+    async def _given_payload(self, execution: Execution, registration: Registration) -> Outcome | None:
+        """Give the execution its checked payload, and a join its results."""
+        if execution.interrupted is not None:
+            return interrupted_outcome(execution, None)
         body = execution.body
         meta = body.get("metadata")
         try:
@@ -138,16 +158,19 @@ class Bodies:
         except BackendError as error:
             log.warning("task %s cannot be prepared and is given back: %s", execution.id, error)
             return Released(delay=1.0, reason=str(error))
-        if "entity" in body or meta:
-            effects = Effects()
+        return None
+
+    def _begun(self, execution: Execution) -> Effects:
+        """Return what is written before the body runs: nothing, for tasks without a flow or an entity."""
+        effects = NO_EFFECTS
+        if "entity" in execution.body or "metadata" in execution.body:
             for continuation in self._continuations:
                 effects += continuation.begin(execution.task, execution.started_at)
-            if effects:
-                with suppress(BackendError):  # a row that cannot be written never disturbs the task (ENT-09)
-                    await self._write(effects)
-        if self._events.wants_tasks:
-            await self._events.task_started(execution.task, execution.started_at)
-        return None
+        return effects
+
+    async def _write_quietly(self, effects: Effects) -> None:
+        with suppress(BackendError):  # a row that cannot be written never disturbs the task (ENT-09)
+            await self._write(effects)
 
     def _actions(self, execution: Execution, registration: Registration) -> Actions | None:
         if not registration.signature.takes_actions:
@@ -167,9 +190,9 @@ class Bodies:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    def _timed_out(self, execution: Execution, why: Interruption) -> None:
+    def _timed_out(self, execution: Execution) -> None:
         """Cancel the body; when it has not ended after the grace, settle without it. Its slot stays taken."""
-        execution.interrupt(why)
+        execution.interrupt(Interruption.TIMEOUT)
         self.settle_after_grace(execution)
 
     def settle_after_grace(self, execution: Execution) -> None:
@@ -202,14 +225,17 @@ class Bodies:
         registration, options = line.registration, line.registration.options
         started_at = self._clock.now()
         ready: list[Execution] = []
+        effects = NO_EFFECTS
         for execution in group:
             execution.started_at = started_at
-            execution.body_task = None
-            outcome = await self._prepared(execution, registration)
+            outcome = await self._given_payload(execution, registration)
             if outcome is not None:
                 self._finish(execution, outcome)
             else:
                 ready.append(execution)
+                effects += self._begun(execution)
+        if effects:
+            await self._write_quietly(effects)
         if ready:
             await self._run_ready(registration, ready, started_at, options.timeout)
         self._slots.end(line)
@@ -218,7 +244,7 @@ class Bodies:
 
     def _group_timed_out(self, group: Sequence[Execution]) -> None:
         for execution in group:
-            self._timed_out(execution, Interruption.TIMEOUT)
+            self._timed_out(execution)
 
     async def _run_ready(
         self, registration: Registration, ready: list[Execution], started_at: float, timeout: float | None
@@ -226,13 +252,16 @@ class Bodies:
         attempts = {execution.id: Attempt(execution.task) for execution in ready}
         for execution in ready:
             execution.attempt = attempts[execution.id]
-            execution.body_task, execution.shares_body = asyncio.current_task(), True
+            execution.body_task, execution.shares_body, execution.begun = asyncio.current_task(), True, True
         tasks = [execution.task for execution in ready]
         actions = Actions(attempts, attempts[ready[0].id], self._outside, ready[0].consumer_id)
         alarm = None
         if timeout is not None:
             alarm = self._alarms.after(timeout, lambda: self._group_timed_out(ready))
-        if self._events.wants_tasks:
+        if self._events.wants_started:
+            for task in tasks:
+                await self._events.task_started(task, started_at)
+        if self._events.wants_groups:
             await self._events.task_batch_started(registration.type, registration.queue, tasks, started_at)
         token = bind({"worker_id": self._outside.worker_id, "batch_size": str(len(ready))})
         try:
@@ -247,7 +276,7 @@ class Bodies:
                 alarm.cancel()
         for execution, outcome in zip(ready, outcomes, strict=True):
             self._finish(execution, outcome)
-        if self._events.wants_tasks:
+        if self._events.wants_groups:
             ended = dict(zip([execution.id for execution in ready], outcomes, strict=True))
             await self._events.task_batch_completed(
                 registration.type,

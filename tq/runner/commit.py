@@ -31,12 +31,12 @@ class Pending:
 
 
 class Note:
-    """Something written without a lease; somebody awaits `done`."""
+    """Something written beside settlements; somebody awaits `done`: False where a lease it needs was lost."""
 
     __slots__ = ("done", "effects", "solo")
 
-    def __init__(self, done: asyncio.Future[None], effects: Effects | None = None, solo: Receipt | None = None) -> None:
-        self.done = done
+    def __init__(self, effects: Effects | None = None, solo: Receipt | None = None) -> None:
+        self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.effects = effects
         self.solo = solo
 
@@ -67,7 +67,7 @@ class Committer:
             return await self._split(pending, notes, claim, error)
         for note in notes:
             if not note.done.done():
-                note.done.set_result(None)
+                note.done.set_result(note.solo is None or note.solo not in hop.refused)
         return hop
 
     async def _commit(self, pending: list[Pending], notes: list[Note], claim: Claim | None) -> Hop:
@@ -123,7 +123,7 @@ class Committer:
         effects = item.settlement.effects
         for start in range(0, len(effects.chunks), CHUNKS_AT_ONCE):
             part = Effects(chunks=effects.chunks[start : start + CHUNKS_AT_ONCE])
-            await self._commit([], [Note(asyncio.get_running_loop().create_future(), part)], None)
+            await self._commit([], [Note(part)], None)
         item.settlement = item.settlement._replace(effects=replace(effects, chunks=()))
 
 

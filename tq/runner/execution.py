@@ -33,6 +33,7 @@ class Execution:
         "_task",
         "attached",
         "attempt",
+        "begun",
         "body",
         "body_task",
         "consumer_id",
@@ -61,6 +62,8 @@ class Execution:
         self.body_task: asyncio.Task[Any] | None = None
         self.interrupted: Interruption | None = None
         self.handed_off = False
+        self.begun = False
+        """Whether the body's coroutine has been entered: cancelled before that, it would never free its slot."""
         self.settled = False
         self.shares_body = False
         self.slot_freed = False
@@ -96,7 +99,7 @@ class Execution:
         if self.interrupted is None:
             self.interrupted = why
             alone = self.shares_body and why in (Interruption.CANCEL, Interruption.LOST)
-            if self.body_task is not None and not alone:
+            if self.body_task is not None and self.begun and not alone:
                 self.body_task.cancel()
         elif why is Interruption.LOST:
             self.interrupted = why  # nothing of it may be written any more, whatever ended it

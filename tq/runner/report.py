@@ -67,9 +67,10 @@ class Reporter:
             await events.batch_started(queue, consumer, len(group), types)
             self._rounds[group[0].token, queue] = _Round(len(group), self._clock.now())
 
-    def handed_over(self, execution: Execution) -> None:
-        """A long task has left its slot."""
+    async def handed_over(self, execution: Execution) -> None:
+        """A long task is about to leave its slot, and with it the round that brought it."""
         self._events.count(execution.delivery.message.queue, execution.consumer_id, async_=1)
+        await self._round_ended(execution, success=False, failed=False)
 
     def pending(
         self,
@@ -114,9 +115,9 @@ class Reporter:
             for request in execution.attempt.flows.values():
                 await events.flow_started(request)
         if self._rounds:
-            await self._round_ended(execution, success, failed)
+            await self._round_ended(execution, success=success, failed=failed)
 
-    async def _round_ended(self, execution: Execution, success: bool, failed: bool) -> None:
+    async def _round_ended(self, execution: Execution, *, success: bool, failed: bool) -> None:
         queue, token = execution.delivery.message.queue, execution.delivery.token
         current = self._rounds.get((token, queue))
         if current is None:

@@ -25,6 +25,7 @@ from tq.model import (
     Failed,
     Hop,
     Outcome,
+    Rearm,
     Receipt,
     Released,
     Renewal,
@@ -51,6 +52,8 @@ from tq.runner.slots import Slots
 __all__ = ["Worker"]
 
 log = logging.getLogger("tq.worker")
+
+RETURN_AFTER = 5.0
 
 
 class Worker(Service):
@@ -97,6 +100,7 @@ class Worker(Service):
         self._solo: Execution | None = None
         self._tokens = count()
         self._claiming = True
+        self._handed_off = 0
         self._ended: list[tuple[str, Outcome]] | None = None
         """How tasks ended, where somebody asked to be told."""
         self._bodies = Bodies(
@@ -135,6 +139,7 @@ class Worker(Service):
 
     async def _cycle(self) -> None:
         """Make one hop, or wait until there is a reason for one."""
+        self._next_suspect()
         claim = self._claim()
         if claim is None and not self._pending and not self._notes:
             await self._pace.sleep(until_due=self._may_claim)
@@ -146,11 +151,14 @@ class Worker(Service):
         notes, self._notes = self._notes, []
         try:
             hop = await self._committer.hop(pending, notes, claim)
-        except BackendError:
+        except BackendError as error:
             self._pending[:0] = pending  # still leased, still ours to write
+            for note in notes:
+                if not note.done.done():
+                    note.done.set_exception(error)
             raise
         for item in pending:
-            self._held.pop(item.settlement.receipt.id, None)
+            self._let_go(item.settlement.receipt)
         self._pace.made(hop, claim, settled=len(pending))
         await self._report.written(pending, hop)
         if hop.deliveries:
@@ -160,19 +168,30 @@ class Worker(Service):
         await self._clock.sleep(0)  # a commit that never waits must not starve the bodies
         return hop
 
+    def _let_go(self, receipt: Receipt) -> None:
+        execution = self._held.get(receipt.id)
+        if execution is not None and execution.delivery.token == receipt.token:
+            del self._held[receipt.id]
+            self._handed_off -= execution.handed_off
+
     @property
     def _may_claim(self) -> bool:
         """Whether there is room for more; never while a suspect waits for the worker to be empty."""
         if not self._claiming or self._stopping.is_set() or self._suspects or self._solo is not None:
             return False
-        return bool(self.queues) and self._pace.wanted(len(self._held)) > 0
+        return bool(self.queues) and self._pace.wanted(self._in_line) > 0
+
+    @property
+    def _in_line(self) -> int:
+        """Tasks that hold, or wait for, a slot: long runs hold none."""
+        return len(self._held) - self._handed_off
 
     def _claim(self) -> Claim | None:
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
         if not self._may_claim or not (self._pace.due or self._pending):
             return None
         token = f"{self.worker_id}:{next(self._tokens)}"
-        limit = self._pace.wanted(len(self._held))
+        limit = self._pace.wanted(self._in_line)
         return Claim(self.queues, limit, token, self.settings.lease, self._slots.excluded())
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
@@ -180,8 +199,9 @@ class Worker(Service):
         now = self._clock.now()
         await self._report.consumed(deliveries, self._consumer_id)
         for delivery in deliveries:
-            if delivery.message.id in self._held:
-                continue  # handed out again while its first settlement is on its way
+            if (before := self._held.get(delivery.message.id)) is not None:
+                self._handed_out_twice(before, delivery)
+                continue
             consumer = self._consumer_id(delivery.message.queue)
             verdict = inspect(delivery, self._executors, now, self.settings.unknown_grace, consumer)
             execution = verdict.execution
@@ -194,6 +214,17 @@ class Worker(Service):
             elif execution.registration is not None:
                 self._slots.offer(execution, execution.registration)
         self._bodies.start_ready()
+
+    def _handed_out_twice(self, before: Execution, delivery: Delivery) -> None:
+        """Our own lease on a task that still runs here ran out, and the task came back: end the one, return the other.
+
+        To run it now would let two bodies of one task run side by side (INV-03).
+        """
+        self.interrupt(before, Interruption.LOST)
+        message = delivery.message
+        rearm = Rearm(self._clock.now() + RETURN_AFTER, message.attempt, message.stats)
+        settlement = Settlement(delivery.receipt, rearm, place=delivery.place, message=message)
+        self._pending.append(Pending(settlement, lambda _: settlement))
 
     def _consumer_id(self, queue: str) -> str:
         return f"{self._backend.queue.name}:{queue}"
@@ -215,7 +246,7 @@ class Worker(Service):
         if self._long_runs is not None and execution.handed_off:
             self._long_runs.ended(execution)
         if execution.interrupted is Interruption.LOST:
-            self._held.pop(execution.id, None)
+            self._let_go(execution.delivery.receipt)
             log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
         else:
             settlement = self._settlement(execution, outcome, said)
@@ -226,7 +257,6 @@ class Worker(Service):
             )
         if execution is self._solo:
             self._solo = None
-        self._next_suspect()
         self._pace.wake()
 
     def _settlement(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
@@ -246,12 +276,14 @@ class Worker(Service):
         outcome = Failed(f"the outcome could not be stored: {error}", final=True, exception=error)
         return self._settlement(execution, outcome, Said())
 
-    async def write(self, effects: Effects) -> None:
+    async def write(self, effects: Effects) -> bool:
         """Write effects that stand behind no lease with the next hop; return when they are written."""
-        note = Note(asyncio.get_running_loop().create_future(), effects)
+        return await self._noted(Note(effects))
+
+    async def _noted(self, note: Note) -> bool:
         self._notes.append(note)
         self._pace.wake()
-        await note.done
+        return await note.done
 
     # --- suspects -------------------------------------------------------------------------------------------------
 
@@ -262,11 +294,10 @@ class Worker(Service):
         self._solo = execution = self._suspects.popleft()
 
         async def alone() -> None:
-            note = Note(asyncio.get_running_loop().create_future(), solo=execution.delivery.receipt)
-            self._notes.append(note)
-            self._pace.wake()
-            await note.done
-            if execution.registration is not None and not execution.settled:
+            if not await self._noted(Note(solo=execution.delivery.receipt)):
+                execution.interrupt(Interruption.LOST)
+                self._finish(execution, Released())
+            elif execution.registration is not None and not execution.settled:
                 log.warning("task %s crashed %d workers; it runs alone", execution.id, execution.delivery.crashes)
                 self._slots.offer(execution, execution.registration)
                 self._bodies.start_ready()
@@ -307,10 +338,11 @@ class Worker(Service):
                 return False
             if parked is None or execution.settled:
                 return False
+            await self._report.handed_over(execution)
             execution.delivery = parked
             execution.handed_off = True
+            self._handed_off += 1
             self._long_runs.took(execution)
-            self._report.handed_over(execution)
             return True
 
     # --- stopping -------------------------------------------------------------------------------------------------
@@ -357,6 +389,7 @@ class Worker(Service):
         async with self._keeper():
             self._pace.notify()
             while True:
+                self._next_suspect()
                 claim = self._claim()
                 if claim is not None or self._pending or self._notes:
                     await self._hop(claim)
@@ -375,6 +408,7 @@ class Worker(Service):
             hop = await self._hop(Claim((queue,), limit, token, self.settings.lease))
             self._claiming = False
             while not self.idle:
+                self._next_suspect()
                 if self._pending or self._notes:
                     await self._hop(None)
                 else:
