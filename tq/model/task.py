@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar, cast, final
 
@@ -32,7 +32,7 @@ class Missing:
 MISSING: Final = Missing()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: in Python 3.11 a frozen generic with slots refuses Task[X](…)
 class Task(Generic[P]):
     """One unit of work.
 
@@ -112,3 +112,12 @@ class Task(Generic[P]):
     def flow_meta(self) -> Mapping[str, Any] | None:
         """`flow_id`, `step_index`, `total_steps`, `join` for members and joins of a flow, else None (FLOW-31)."""
         return cast("Mapping[str, Any] | None", self.metadata.get("flow_meta"))
+
+
+def _refuse(task: object, name: str, _value: object) -> None:
+    raise FrozenInstanceError(f"cannot assign to field {name!r} of {task!r}")
+
+
+# Making `Task[Item](...)` tries to leave a note on the instance and expects AttributeError where that is refused; the
+# method that a frozen dataclass with slots is given on Python 3.11 raises TypeError instead.
+Task.__setattr__ = _refuse  # type: ignore[method-assign]

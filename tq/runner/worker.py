@@ -249,7 +249,7 @@ class Worker(Service):
             self._let_go(execution.delivery.receipt)
             log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
         else:
-            settlement = self._settlement(execution, outcome, said)
+            settlement = self._settled(execution, outcome, said)
             self._pending.append(
                 self._report.pending(
                     execution, outcome, settlement, lambda error: self._refused(execution, error)
@@ -259,7 +259,17 @@ class Worker(Service):
             self._solo = None
         self._pace.wake()
 
-    def _settlement(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
+    def _settled(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
+        try:
+            return self._settlement(execution, outcome, said, self._continuations)
+        except Exception as error:  # a continuation's fault must not leave a task without an end
+            log.exception("what follows task %s cannot be decided; it ends as a dead letter", execution.id)
+            failed = Failed(f"what follows it could not be decided: {error}", final=True, exception=error)
+            return self._settlement(execution, failed, Said(), ())
+
+    def _settlement(
+        self, execution: Execution, outcome: Outcome, said: Said, continuations: Sequence[Continuation]
+    ) -> Settlement:
         return settle(
             execution.delivery,
             execution.ended_task,
@@ -267,14 +277,14 @@ class Worker(Service):
             policy_of(execution),
             self._clock.now(),
             said=said,
-            continuations=self._continuations,
+            continuations=continuations,
             noise=2.0 * self._rng() - 1.0,
         )
 
     def _refused(self, execution: Execution, error: Exception) -> Settlement:
         """The backend refuses what this task's ending holds: it ends as a dead letter with the server's error."""
         outcome = Failed(f"the outcome could not be stored: {error}", final=True, exception=error)
-        return self._settlement(execution, outcome, Said())
+        return self._settlement(execution, outcome, Said(), self._continuations)
 
     async def write(self, effects: Effects) -> bool:
         """Write effects that stand behind no lease with the next hop; return when they are written."""

@@ -120,7 +120,7 @@ class FlowHandle:
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
         now = self._clock.now()
         reopen = plan_redrive(state, now, limit)
-        row = reopened_row(state, reopen)
+        row = reopened_row(state, now)
         effects = Effects(reopens=(reopen,), projections=row)
         await self._backend.commit(Batch(effects=[effects]))
         after = await self._state()
