@@ -1,0 +1,88 @@
+"""The backend: every part over one file, moved forward by one transaction per hop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Self
+
+from tq.clock import Clock, SystemClock
+from tq.model import Batch, Claim, Delivery, Hop, Place, Receipt
+from tq.ports import Backend, Keeper
+
+from . import leases
+from .barrier import SqliteBarrier
+from .claims import claim_messages
+from .commit import Written, write_batch
+from .connection import Connection
+from .database import Database
+from .keeper import OwnKeeper, SharedKeeper
+from .provider import SqliteProjections
+from .queue import SqliteQueue
+from .settings import SqliteSettings
+from .store import SqliteStore
+
+__all__ = ["SqliteBackend", "open_backend"]
+
+_NOTHING = Written([], [], [])
+
+
+class SqliteBackend(Backend):
+    """Atomic: a commit is one transaction. Queue and store keep one table of messages."""
+
+    name = "sqlite"
+    atomic = True
+
+    def __init__(self, settings: SqliteSettings, clock: Clock) -> None:
+        """Open the file and bring its schema forward.
+
+        Raises:
+            ConfigurationError: SQLite is older than 3.35.
+            ForeignDatabaseError: the file is another program's, or a newer tq's; it was not touched.
+            BackendError: and its branches, when it cannot be opened.
+        """
+        self.settings = settings
+        self._database = Database(settings, clock)
+        self.queue = SqliteQueue(self, self._database)
+        self.store = SqliteStore(self, self._database)
+        self.barrier = SqliteBarrier(self, self._database)
+        self.projections = SqliteProjections(self, self._database)
+        self.poll_interval = settings.poll_interval
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock | None = None, **options: Any) -> Self:
+        """Open the database that `url` names; options are the fields of `SqliteSettings`."""
+        return cls(SqliteSettings.parse(url, **options), clock or SystemClock())
+
+    async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
+        def hop(db: Connection) -> Hop:
+            refused, closed, duplicates = write_batch(db, batch) if batch else _NOTHING
+            if claim is None:
+                return Hop([], [*refused], [*closed], [*duplicates])
+            deliveries, next_due, cancelled = claim_messages(db, claim, Place.QUEUE)
+            return Hop(deliveries, [*refused], [*closed], [*duplicates], next_due, cancelled)
+
+        return await self._database.write(hop)
+
+    async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
+        moved = await self._database.write(lambda db: leases.move(db, delivery.receipt, token, lease))
+        return delivery._replace(token=token, place=Place.STORE) if moved else None
+
+    def keeper(self) -> AbstractAsyncContextManager[Keeper]:
+        if self.settings.private or self._database.clock.virtual:
+            return SharedKeeper(self._database)
+        return OwnKeeper(self.settings, self._database.clock)
+
+    async def release(self, receipts: Sequence[Receipt]) -> None:
+        await self._database.write(lambda db: leases.release(db, receipts))
+
+    async def close(self) -> None:
+        self._database.close()
+
+
+def open_backend(url: str, *, clock: Clock | None = None, **options: Any) -> SqliteBackend:
+    """Open `sqlite:///relative.db`, `sqlite:////absolute.db`, or `sqlite://` for a private database in memory.
+
+    The entry point of the group `tq.backends`.
+    """
+    return SqliteBackend.open(url, clock=clock, **options)

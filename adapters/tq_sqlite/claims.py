@@ -1,0 +1,169 @@
+"""The claim: take back what dead workers left, choose what is due, and hand it out under a lease."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from tq.model import Claim, Delivery, Message, Place, Receipt
+from tq.ports import Claimed
+
+from .connection import Connection
+from .rows import numbers
+from .waiting import requeue
+
+__all__ = ["claim_messages", "reclaim"]
+
+_REMEMBERED = 200_000
+"""Rows of handed-out messages kept in mind; what is forgotten is looked up again."""
+
+_COLUMNS = (
+    "m.id, m.queue, m.type, m.body, m.run_at, m.generation, m.attempt, m.lane, m.stats, m.fence,"
+    " m.crashes, m.solo_crashes, m.unknown_since, m.cancelled, m.seq"
+)
+
+# The types that wait, by queue: one step of the index for each, however many messages there are.
+_KINDS = """
+    WITH RECURSIVE served (queue) AS (
+        SELECT value FROM json_each(?) WHERE value NOT IN (SELECT queue FROM tq_paused)
+    ), kinds (queue, type) AS (
+        SELECT queue, (SELECT min(type) FROM tq_waiting w WHERE w.queue = served.queue) FROM served
+        UNION ALL
+        SELECT queue, (SELECT min(type) FROM tq_waiting w WHERE w.queue = kinds.queue AND w.type > kinds.type)
+        FROM kinds WHERE type IS NOT NULL
+    ) SELECT queue, type FROM kinds WHERE type IS NOT NULL"""
+
+_DUE = "FROM tq_waiting w WHERE w.queue = ? AND w.type = ? AND w.due <= ? ORDER BY w.due, w.seq LIMIT ?"
+
+Kind = tuple[str, str]
+
+
+def claim_messages(db: Connection, claim: Claim, place: Place) -> Claimed:
+    """Hand out due messages, those that came due first before the others."""
+    reclaim(db)
+    told = _told(db, claim.worker)
+    if claim.limit <= 0 or not claim.queues:
+        return Claimed([], None, told)
+    served: list[Kind] = db.execute(_KINDS, (json.dumps(list(dict.fromkeys(claim.queues))),)).fetchall()
+    kinds = [kind for kind in served if kind not in claim.exclude] if claim.exclude else served
+    seqs = _choose(db, kinds, claim.limit)
+    deliveries = _hand_out(db, seqs, claim, place) if seqs else []
+    next_due = None if len(deliveries) == claim.limit else _next_due(db, served)
+    return Claimed(deliveries, next_due, told)
+
+
+def reclaim(db: Connection) -> None:
+    """Make due again what was left under leases that have run out: a crash is counted."""
+    if db.execute("SELECT 1 FROM tq_claims WHERE until <= ? LIMIT 1", (db.now,)).fetchone() is None:
+        return
+    dead = db.execute(
+        "SELECT l.solo, l.seq, l.token FROM tq_claims c CROSS JOIN tq_leases l ON l.token = c.token"
+        " WHERE c.until <= ?1 AND l.until <= ?1",
+        (db.now,),
+    ).fetchall()
+    if dead:
+        db.executemany("DELETE FROM tq_leases WHERE token = ? AND seq = ?", [(token, seq) for _, seq, token in dead])
+        db.executemany(
+            "UPDATE tq_messages SET crashes = crashes + 1, solo_crashes = solo_crashes + ?, fence = fence + 1"
+            " WHERE seq = ?",
+            [(solo, seq) for solo, seq, _ in dead],
+        )
+        requeue(db, [seq for _, seq, _ in dead])
+    _tighten(db, "until <= ?", db.now)
+
+
+def _tighten(db: Connection, where: str, value: float) -> None:
+    """Let the rows of `tq_claims` say what their leases say; those without leases go."""
+    of_claim = "FROM tq_leases l WHERE l.token = tq_claims.token"
+    db.execute(f"DELETE FROM tq_claims WHERE {where} AND NOT EXISTS (SELECT 1 {of_claim})", (value,))
+    db.execute(f"UPDATE tq_claims SET until = (SELECT min(l.until) {of_claim}) WHERE {where}", (value,))
+
+
+def _told(db: Connection, worker: str) -> tuple[Receipt, ...]:
+    """Return what this worker runs and should not."""
+    if db.execute("SELECT 1 FROM tq_messages WHERE cancelled = 1 LIMIT 1").fetchone() is None:
+        return ()
+    rows = db.execute(
+        "SELECT m.id, l.token FROM tq_leases l CROSS JOIN tq_messages m ON m.seq = l.seq"
+        " WHERE l.token >= ? AND l.token < ? AND m.cancelled = 1",
+        (f"{worker}:", f"{worker};"),  # ";" comes right after ":"
+    )
+    return tuple(Receipt(id, token) for id, token in rows)
+
+
+def _choose(db: Connection, kinds: Sequence[Kind], limit: int) -> list[int]:
+    """Take the first `limit` due messages of all kinds out of the waiting ones."""
+    if len(kinds) == 1:
+        chosen = db.execute(f"SELECT w.due, w.seq, 0 {_DUE}", (*kinds[0], db.now, limit)).fetchall()
+    else:
+        cursors = [
+            db.execute(f"SELECT w.due, w.seq, {number} {_DUE}", (*kind, db.now, limit))
+            for number, kind in enumerate(kinds)
+        ]
+        chosen = list(islice(heapq.merge(*cursors), limit))
+        for cursor in cursors:
+            cursor.close()
+    last: dict[int, tuple[float, int]] = {number: (due, seq) for due, seq, number in chosen}
+    for number, key in last.items():
+        db.execute(
+            "DELETE FROM tq_waiting WHERE queue = ? AND type = ? AND (due, seq) <= (?, ?)", (*kinds[number], *key)
+        )
+    return [seq for _, seq, _ in chosen]
+
+
+def _hand_out(db: Connection, seqs: Sequence[int], claim: Claim, place: Place) -> list[Delivery]:
+    rows = numbers(seqs)
+    token, until = claim.token, db.now + claim.lease
+    db.execute("INSERT INTO tq_leases (token, seq, until) SELECT ?, value, ? FROM json_each(?)", (token, until, rows))
+    db.execute(
+        "INSERT INTO tq_claims (token, until) VALUES (?1, ?2) ON CONFLICT (token) DO UPDATE SET until = min(until, ?2)",
+        (token, until),
+    )
+    return list(_deliver(db, rows, token, place))
+
+
+def _deliver(db: Connection, rows: str, token: str, place: Place) -> Iterator[Delivery]:
+    remembered = db.seqs
+    if len(remembered) > _REMEMBERED:
+        remembered.clear()
+    # CROSS JOIN keeps the order of the list, which is the order of handing out.
+    sql = f"SELECT {_COLUMNS} FROM json_each(?) j CROSS JOIN tq_messages m ON m.seq = j.value"
+    for row in db.execute(sql, (rows,)).fetchall():
+        *_, fence, crashes, solo_crashes, unknown_since, cancelled, seq = row
+        message = Message(*row[:10])
+        if message.lane:
+            remembered.pop(message.id, None)
+        else:
+            remembered[message.id] = seq
+        yield Delivery(message, token, fence + 1, crashes, solo_crashes, unknown_since, bool(cancelled), place)
+
+
+def _next_due(db: Connection, kinds: Sequence[Kind]) -> float | None:
+    """Return when something will fall due: the next of each kind, or the first lease to run out."""
+    instants: list[float] = []
+    for kind in kinds:
+        row = db.execute(
+            "SELECT due FROM tq_waiting WHERE queue = ? AND type = ? AND due > ? ORDER BY due LIMIT 1", (*kind, db.now)
+        ).fetchone()
+        if row is not None:
+            instants.append(row[0])
+    first = _first_end(db)
+    if first is not None:
+        instants.append(first)
+    return min(instants, default=None)
+
+
+def _first_end(db: Connection) -> float | None:
+    """Return the end of the first lease. Bounds in `tq_claims` are made exact as far as needed, each of them once."""
+    while (row := db.execute("SELECT token, until FROM tq_claims ORDER BY until LIMIT 1").fetchone()) is not None:
+        token, bound = row
+        exact: float | None = db.execute("SELECT min(until) FROM tq_leases WHERE token = ?", (token,)).fetchone()[0]
+        if exact == bound:
+            return exact
+        if exact is None:
+            db.execute("DELETE FROM tq_claims WHERE token = ?", (token,))
+        else:
+            db.execute("UPDATE tq_claims SET until = ? WHERE token = ?", (exact, token))
+    return None

@@ -1,0 +1,197 @@
+"""What one hop writes, in one transaction: endings behind their leases, then everything they bring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tq.model import (
+    NO_EFFECTS,
+    Batch,
+    Chunk,
+    Effects,
+    Flow,
+    FlowState,
+    Hold,
+    Mark,
+    Message,
+    Outgoing,
+    Projection,
+    Rearm,
+    Receipt,
+    Record,
+    Remove,
+    Reopen,
+    Resolve,
+    Settlement,
+    Verdict,
+)
+
+from .chunks import put_chunks
+from .connection import Connection
+from .flows import advance_flow, close_flow, confirm_joins, open_flows, read_states, reopen_flow, revive_members
+from .leases import hold, rearm, remove, solo
+from .marks import release_joins, write_marks
+from .messages import insert, resolve
+from .notes import put_outgoing
+from .projections import write_projections
+from .records import write_records
+
+__all__ = ["Written", "write_batch"]
+
+
+class Written(NamedTuple):
+    """What writing a batch brought to light."""
+
+    refused: list[Receipt]
+    closed: list[FlowState]
+    duplicates: list[str]
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The effects of a whole batch, sorted by kind: each kind is then written with few statements."""
+
+    messages: list[Message] = field(default_factory=list[Message])
+    records: list[Record] = field(default_factory=list[Record])
+    flows: list[Flow] = field(default_factory=list[Flow])
+    marks: list[tuple[Mark, bool]] = field(default_factory=list[tuple[Mark, bool]])
+    confirms: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    projections: list[Projection] = field(default_factory=list[Projection])
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+    spreads: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    outgoing: list[Outgoing] = field(default_factory=list[Outgoing])
+    resolves: list[Resolve] = field(default_factory=list[Resolve])
+    reopens: list[Reopen] = field(default_factory=list[Reopen])
+    verdicts: list[tuple[str, Verdict, str]] = field(default_factory=list[tuple[str, Verdict, str]])
+
+    def take(self, effects: Effects, *, fenced: bool) -> None:
+        """Add the effects of one ending; `fenced` says that its lease, or its hold, was there."""
+        # Spelled out: this runs for every task that leaves anything behind.
+        if effects.messages:
+            self.messages += effects.messages
+        if effects.records:
+            self.records += effects.records
+        if effects.flows:
+            self.flows += effects.flows
+        if effects.confirms:
+            self.confirms += effects.confirms
+        if effects.projections:
+            self.projections += effects.projections
+        if effects.chunks:
+            self.chunks += effects.chunks
+        if effects.spreads:
+            self.spreads += effects.spreads
+        if effects.outgoing:
+            self.outgoing += effects.outgoing
+        if effects.resolves:
+            self.resolves += effects.resolves
+        if effects.reopens:
+            self.reopens += effects.reopens
+        if effects.verdicts:
+            self.verdicts += effects.verdicts
+        if effects.marks:
+            self.marks += [(mark, fenced) for mark in effects.marks]
+
+
+def write_batch(db: Connection, batch: Batch) -> Written:
+    """Write a batch; a settlement whose lease was lost leaves no trace but its receipt."""
+    if batch.solo:
+        solo(db, batch.solo)
+    pool = _Pool()
+    refused = _settle(db, batch.settlements, pool) if batch.settlements else []
+    for effects in batch.effects:
+        pool.take(effects, fenced=False)
+    return Written(refused, *_write_effects(db, pool))
+
+
+def _settle(db: Connection, settlements: Sequence[Settlement], pool: _Pool) -> list[Receipt]:
+    """Carry out the endings, by kind; return the receipts that were lost."""
+    removes: list[Receipt] = []
+    rearms: list[tuple[Receipt, Rearm]] = []
+    holds: list[tuple[Receipt, Hold]] = []
+    bringing: list[Settlement] = []
+    for settlement in settlements:
+        receipt, ending, effects = settlement[:3]
+        if isinstance(ending, Remove):
+            removes.append(receipt)
+        elif isinstance(ending, Rearm):
+            rearms.append((receipt, ending))
+        else:
+            holds.append((receipt, ending))
+        if effects is not NO_EFFECTS:
+            bringing.append(settlement)
+    lost: list[Receipt] = []
+    if removes:
+        lost += remove(db, removes)
+    if rearms:
+        lost += rearm(db, rearms)
+    if holds:
+        lost += hold(db, holds)
+    if lost:
+        bringing = _entitled(settlements, lost)
+    for settlement in bringing:
+        pool.take(settlement.effects, fenced=True)
+    return lost
+
+
+def _entitled(settlements: Sequence[Settlement], lost: Sequence[Receipt]) -> list[Settlement]:
+    """Return the settlements that took effect: of those with one receipt the first that was carried out, if any."""
+    left = Counter(settlement.receipt for settlement in settlements)
+    left.subtract(lost)
+    entitled: list[Settlement] = []
+    for kind in (Remove, Rearm, Hold):
+        for settlement in settlements:
+            if type(settlement.ending) is kind and left[settlement.receipt] > 0:
+                left[settlement.receipt] = 0
+                entitled.append(settlement)
+    return entitled
+
+
+def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[str]]:
+    """Write what the endings bring; return the flows decided by it, and the ids of messages that were taken."""
+    _resolve(db, pool)
+    write_records(db, pool.records)
+    closed = open_flows(db, pool.flows) if pool.flows else []
+    for asked in pool.reopens:
+        missing = reopen_flow(db, asked)
+        if missing is not None:
+            revive_members(db, asked, missing)
+            state = read_states(db, [asked.flow_id])[asked.flow_id]
+            closed += [] if state.verdict is None else [asked.flow_id]  # nothing was missing
+    closed += write_marks(db, pool.marks)
+    # Steps come before deadlines: what the marks have decided stays decided.
+    closed += [flow_id for flow_id, verdict, reason in pool.verdicts if close_flow(db, flow_id, verdict, reason)]
+    if pool.confirms:
+        confirm_joins(db, pool.confirms)
+    states_now = release_joins(db, closed)
+    duplicates = insert(db, pool.messages)
+    for flow_id, number in pool.spreads:
+        advance_flow(db, flow_id, number, None)
+    if pool.chunks:
+        put_chunks(db, pool.chunks)
+    if pool.outgoing:
+        put_outgoing(db, pool.outgoing)
+    if pool.projections:
+        write_projections(db, pool.projections)
+    return states_now, duplicates
+
+
+def _resolve(db: Connection, pool: _Pool) -> None:
+    """End held tasks; their effects join the pool, and may end others."""
+    while pool.resolves:
+        resolves, pool.resolves = pool.resolves, []
+        for task_id, flow_id, effects in resolves:
+            body = resolve(db, task_id, flow_id)
+            if body is None:
+                continue
+            pool.take(effects, fenced=True)
+            # A dead letter keeps the body, so that it can be replayed; whoever resolves does not have it at hand.
+            pool.records = [
+                record._replace(body=body)
+                if record.dead and record.body is None and record.task_id == task_id
+                else record
+                for record in pool.records
+            ]

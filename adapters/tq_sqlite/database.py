@@ -1,0 +1,141 @@
+"""Where transactions run: one writer thread per backend, a reader beside it, or inline in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from tq.clock import Clock
+from tq.errors import BackendError
+
+from .connection import Connection, connect, transact
+from .errors import mapped
+from .settings import SqliteSettings
+
+__all__ = ["Database", "Work"]
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+log = logging.getLogger("tq.sqlite")
+
+
+class Database:
+    """Runs whole transactions: `work` is given the connection and returns a value; it is called in the thread.
+
+    In virtual time, where nothing may wait in a thread, transactions run in the event loop itself.
+    """
+
+    def __init__(self, settings: SqliteSettings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.place = settings.path or ":memory:"
+        self._listeners: list[Callable[[], object]] = []
+        self._closed = False
+        self._version = 0
+        self._writer = connect(settings)
+        self._reader: Connection | None = None
+        self._writing: ThreadPoolExecutor | None = None
+        self._reading: ThreadPoolExecutor | None = None
+        if not clock.virtual:
+            self._writing = ThreadPoolExecutor(1, "tq-sqlite-writer")
+            if not settings.private:
+                self._reader = connect(settings, readonly=True)
+                self._reading = ThreadPoolExecutor(1, "tq-sqlite-reader")
+
+    async def write(self, work: Work[T]) -> T:
+        """Run a transaction that writes."""
+        if self._writing is None:
+            value, added = self._write(work)
+        else:
+            running = self._submit(self._writing, lambda: self._write(work))
+            try:
+                value, added = await asyncio.wrap_future(running)
+            except asyncio.CancelledError:
+                # What was begun is done all the same, and somebody may be waiting for it.
+                loop = asyncio.get_running_loop()
+                running.add_done_callback(lambda done: self._finished_alone(done, loop))
+                raise
+        if added:
+            self._tell()
+        return value
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a transaction that only reads; it waits for no writer and holds none up."""
+        if self._reading is None:
+            return await self.write(work) if self._writing else self._read(self._writer, work)
+        reader = self._reader
+        assert reader is not None  # noqa: S101 -- made together with its thread
+        return await asyncio.wrap_future(self._submit(self._reading, lambda: self._read(reader, work)))
+
+    def write_from_elsewhere(self, work: Work[T]) -> Future[T]:
+        """Run a transaction on the writer for a caller in another thread: a private database has but one connection."""
+        if self._writing is not None:
+            return self._submit(self._writing, lambda: self._write(work)[0])
+        future: Future[T] = Future()
+        future.set_result(self._write(work)[0])
+        return future
+
+    async def changed(self) -> bool:
+        """Tell whether other connections, so also other processes, have committed since this was last asked."""
+        if self.settings.private:
+            return False
+        if self._writing is None:
+            return self._look()
+        return await asyncio.wrap_future(self._submit(self._writing, self._look))
+
+    def on_change(self, callback: Callable[[], object]) -> None:
+        """Call back, in the event loop, after every commit of this backend that made something due."""
+        self._listeners.append(callback)
+
+    def close(self) -> None:
+        """Finish what was begun and close the connections; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for pool in (self._reading, self._writing):
+            if pool is not None:
+                pool.shutdown(wait=True)
+        if self._reader is not None:
+            self._reader.close()
+        self._writer.close()
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _write(self, work: Work[T]) -> tuple[T, bool]:
+        db = self._writer
+        with mapped(self.place):
+            return transact(db, self.clock.now, work), db.added
+
+    def _read(self, db: Connection, work: Work[T]) -> T:
+        with mapped(self.place):
+            return transact(db, self.clock.now, work, begin="BEGIN")
+
+    def _look(self) -> bool:
+        with mapped(self.place):
+            version: int = self._writer.execute("PRAGMA data_version").fetchone()[0]
+        seen, self._version = self._version, version
+        return seen not in (0, version)
+
+    # --- in the loop ----------------------------------------------------------------------------------------------
+
+    def _submit(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> Future[T]:
+        if self._closed:
+            raise BackendError(f"{self.place} was closed")
+        return pool.submit(call)
+
+    def _tell(self) -> None:
+        for callback in self._listeners:
+            callback()
+
+    def _finished_alone(self, done: Future[tuple[T, bool]], loop: asyncio.AbstractEventLoop) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            log.warning("a transaction failed after its caller had gone: %s", error)
+        elif done.result()[1] and not loop.is_closed():
+            loop.call_soon_threadsafe(self._tell)
