@@ -156,4 +156,4 @@ class Intake:
         """Stream the entries of the flow that `task` joins."""
         if self._barrier is None:
             raise MissingPortError("barrier", "flow_results")
-        return stream_results(self._barrier, task)  # type: ignore[return-value] # StepEntry is a TypedDict
+        return (entry._asdict() async for entry in stream_results(self._barrier, task))
