@@ -31,6 +31,20 @@ class Spawner:
         task.add_done_callback(self._done)
         return task
 
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine that never raises and calls `ended` as its last deed.
+
+        The way for tens of thousands a second: no callback, no name, half the cost of `spawn`.
+        """
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), name="tq")
+        self._tasks.add(task)
+        return task
+
+    def ended(self, task: asyncio.Task[Any] | None) -> None:
+        """Forget a task that was begun by `run`."""
+        if task is not None:
+            self._tasks.discard(task)
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

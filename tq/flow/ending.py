@@ -12,6 +12,7 @@ from tq.model import (
     Failed,
     Join,
     Mark,
+    Message,
     Outcome,
     Resolve,
     StepStatus,
@@ -79,7 +80,18 @@ def _parent_ended(membership: Membership, outcome: Succeeded | Failed, now: floa
     task, stats = parent.task, dict(parent.task.execution_stats)
     if isinstance(outcome, Failed):
         stats["last_error"] = outcome.error
-    record = parent.keep.record(task, outcome, now, stats=dumps(stats) if stats else b"", body=parent.body)
+    message = Message(
+        task.id, task.queue_id, task.type, parent.body or b"", now, task.generation, task.attempt, fence=task.fence
+    )
+    member = membership_of(task)
+    record = parent.keep.record(
+        message,
+        task.fence,
+        outcome,
+        now,
+        stats=dumps(stats) if stats else b"",
+        member=member is not None and not member.is_join,
+    )
     row = ending_projection(task, outcome, now=now, discarded=not parent.keep.on_failure)
     effects = Effects(records=(record,) if record else (), projections=(row,) if row else ())
     return (Resolve(task.id, membership.flow_id, effects + ending_effects(task, outcome, now)),)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tq.model.effects import Record
+from tq.model.message import Message
 from tq.model.outcome import Failed, Outcome, Succeeded
 from tq.model.plan import FlowRequest
 from tq.model.status import TaskStatus
@@ -30,39 +31,27 @@ class Keep:
     dead_ttl: float = DEAD_LETTER_TTL
 
     def record(
-        self, task: Task[Any], outcome: Outcome, now: float, *, stats: bytes = b"", body: bytes | None = None
+        self, message: Message, fence: int, outcome: Outcome, now: float, *, stats: bytes, member: bool = False
     ) -> Record | None:
         """Return the record of this final outcome, or None when nothing is to be kept.
 
-        A member of a flow is recorded on failure whatever the options say: a redrive needs its body.
+        A `member` of a flow is recorded on failure whatever the options say: a redrive needs its body.
         """
+        result = error = body = None
+        dead = False
         if isinstance(outcome, Succeeded):
             if not self.on_success and not (self.result_ttl and outcome.result is not None):
                 return None
-            record = self._record(task, TaskStatus.EXECUTED, now, self.result_ttl or RESULT_TTL, stats)
-            return record._replace(result=outcome.result)
-        if isinstance(outcome, Failed):
-            if not self.on_failure and not (task.flow_meta and not task.flow_meta.get("is_join")):
+            status, ttl, result = TaskStatus.EXECUTED, self.result_ttl or RESULT_TTL, outcome.result
+        elif isinstance(outcome, Failed):
+            if not self.on_failure and not member:
                 return None
-            dead = outcome.status is not TaskStatus.CANCELLED
-            record = self._record(task, outcome.status, now, self.dead_ttl, stats)
-            return record._replace(dead=dead, error=outcome.error, body=body)
-        return None
-
-    @staticmethod
-    def _record(task: Task[Any], status: TaskStatus, now: float, ttl: float, stats: bytes) -> Record:
-        return Record(
-            task.id,
-            task.queue_id,
-            task.type,
-            status,
-            now,
-            now + ttl,
-            task.generation,
-            task.attempt,
-            task.fence,
-            stats=stats,
-        )
+            status, ttl, error, body = outcome.status, self.dead_ttl, outcome.error, message.body or None
+            dead = status is not TaskStatus.CANCELLED
+        else:
+            return None
+        id, queue, type, _, _, generation, attempt, *_ = message
+        return Record(id, queue, type, status, now, now + ttl, generation, attempt, fence, dead, result, error, stats, body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

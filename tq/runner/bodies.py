@@ -84,7 +84,7 @@ class Bodies:
             if line.registration.options.multiple:
                 self._spawner.spawn(self._run_group(line, group))
             else:
-                group[0].body_task = self._spawner.spawn(self._run(line, group[0]))
+                group[0].body_task = self._spawner.run(self._run(line, group[0]))
 
     # --- one task -------------------------------------------------------------------------------------------------
 
@@ -111,6 +111,7 @@ class Bodies:
             current.uncancel()
         self._finish(execution, outcome)
         self._free(line, execution)
+        self._spawner.ended(execution.body_task)
 
     def _set_alarms(self, line: Line, execution: Execution) -> tuple[Alarm, ...]:
         options = line.registration.options
@@ -127,37 +128,46 @@ class Bodies:
         if not execution.slot_freed:
             execution.slot_freed = True
             self._slots.end(line)
-        self.start_ready()
+        if self._slots.ready:
+            self.start_ready()
         self._wake()
 
     async def _prepared(self, execution: Execution, registration: Registration) -> Outcome | None:
         """Check the payload and write what a start brings; return an outcome if it must not run."""
-        outcome = await self._given_payload(execution, registration)
+        if "metadata" in execution.body or "entity" in execution.body:
+            outcome = await self._given_payload(execution, registration)
+            if outcome is None and (effects := self._begun(execution)):
+                await self._write_quietly(effects)
+        else:
+            outcome = self._checked(execution, registration)
         if outcome is not None:
             return outcome
-        if effects := self._begun(execution):
-            await self._write_quietly(effects)
         if self._events.wants_started:
             await self._events.task_started(execution.task, execution.started_at)
         return None
 
     async def _given_payload(self, execution: Execution, registration: Registration) -> Outcome | None:
         """Give the execution its checked payload, and a join its results."""
-        if execution.interrupted is not None:
-            return interrupted_outcome(execution, None)
-        body = execution.body
-        meta = body.get("metadata")
+        meta = execution.body.get("metadata") or {}
+        if self._attachment is None or not (meta.get("flow_meta") or {}).get("is_join"):
+            return self._checked(execution, registration)
         try:
-            if self._attachment is not None and meta is not None and (meta.get("flow_meta") or {}).get("is_join"):
-                execution.attached = await self._attachment.attach(execution.task)
-                execution.give_payload(registration.shape.load_value(execution.attached))
-            else:
-                execution.give_payload(registration.shape.load(body["payload"]))
+            execution.attached = await self._attachment.attach(execution.task)
+            execution.give_payload(registration.shape.load_value(execution.attached))
         except (PayloadError, FlowError) as error:
             return Failed(str(error), final=True, exception=error)
         except BackendError as error:
             log.warning("task %s cannot be prepared and is given back: %s", execution.id, error)
             return Released(delay=1.0, reason=str(error))
+        return None
+
+    def _checked(self, execution: Execution, registration: Registration) -> Outcome | None:
+        if execution.interrupted is not None:
+            return interrupted_outcome(execution, None)
+        try:
+            execution.give_payload(registration.shape.load(execution.body["payload"]))
+        except PayloadError as error:
+            return Failed(str(error), final=True, exception=error)
         return None
 
     def _begun(self, execution: Execution) -> Effects:

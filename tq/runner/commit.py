@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from tq.clock import Clock
 from tq.errors import BackendError, BackendUnavailableError, ContentRefusedError
-from tq.model import Batch, Claim, Effects, Hop, Receipt, Settlement
+from tq.model import Batch, Claim, Effects, Hop, Outcome, Receipt, Settlement
 from tq.ports import Backend
+from tq.runner.execution import Execution
 
 __all__ = ["Committer", "Note", "Pending"]
 
@@ -21,13 +22,20 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 
 
 class Pending:
-    """A settlement on its way; `refuse` makes the one that takes its place when the backend refuses its content."""
+    """A settlement on its way, and the execution that it ends, if any."""
 
-    __slots__ = ("refuse", "settlement")
+    __slots__ = ("execution", "outcome", "settlement")
 
-    def __init__(self, settlement: Settlement, refuse: Callable[[Exception], Settlement]) -> None:
+    def __init__(
+        self, settlement: Settlement, execution: Execution | None = None, outcome: Outcome | None = None
+    ) -> None:
         self.settlement = settlement
-        self.refuse = refuse
+        self.execution = execution
+        self.outcome = outcome
+
+
+Refuse = Callable[[Execution, Exception], Settlement]
+"""Makes the settlement that takes the place of one whose content the backend refuses."""
 
 
 class Note:
@@ -44,9 +52,10 @@ class Note:
 class Committer:
     """Makes hops that end only when everything in them is written, or refused for good."""
 
-    def __init__(self, backend: Backend, clock: Clock) -> None:
+    def __init__(self, backend: Backend, clock: Clock, refuse: Refuse) -> None:
         self._backend = backend
         self._clock = clock
+        self._refuse = refuse
         self.giving_up = False
         """Set by a stop whose grace is over: an absent backend is then not waited for."""
 
@@ -107,9 +116,11 @@ class Committer:
             log.error("task %s cannot be settled: %s", culprit.settlement.receipt.id, error)
         else:
             log.error("the backend refuses the outcome of task %s: %s", culprit.settlement.receipt.id, error)
-        replacement = culprit.refuse(error)
-        bare = Pending(replacement._replace(effects=replace(replacement.effects, marks=())), culprit.refuse)
-        for attempt in (Pending(replacement, culprit.refuse), bare):
+        if culprit.execution is None:
+            raise error
+        replacement = self._refuse(culprit.execution, error)
+        bare = replacement._replace(effects=Effects(records=replacement.effects.records))
+        for attempt in (Pending(replacement), Pending(bare)):
             try:
                 return await self._commit([attempt], [], claim)
             except BackendUnavailableError:

@@ -64,14 +64,10 @@ def policy_of(execution: Execution) -> Policy:
     """Return what the executor's options and the task's own say about its ending."""
     body, registration = execution.body, execution.registration
     if registration is None:
-        return Policy(task_retries=0)
-    options = registration.options
-    return Policy(
-        retries=options.retries,
-        task_retries=body.get("retries"),
-        retry_after=body.get("retry_after"),
-        backoff=options.backoff,
-        keep=options.keep,
-        expires_at=body.get("expires_at"),
-    )
+        return _UNKNOWN
+    if "retries" not in body and "retry_after" not in body:
+        return registration.policy
+    return registration.policy._replace(task_retries=body.get("retries"), retry_after=body.get("retry_after"))
 
+
+_UNKNOWN = Policy(task_retries=0)

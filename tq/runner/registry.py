@@ -16,6 +16,7 @@ from tq.model import Task
 from tq.runner.actions import Actions
 from tq.runner.door import Shape
 from tq.runner.options import DAY, ExecutorOptions, OptionArguments, options_from
+from tq.runner.settle import Policy
 from tq.runner.signature import Signature, Source, read_signature
 
 __all__ = ["ExecutorFunction", "Registration", "TaskDecorator", "TaskFunction", "TaskQueuesManager"]
@@ -38,6 +39,13 @@ class Registration:
     result: Shape | None = None
     """How a returned value is written; None where outcomes come through actions, or nothing is returned."""
     target: object = field(default=None, repr=False)
+    policy: Policy = field(init=False, repr=False)
+    """What its options say about endings, for tasks that say nothing of their own."""
+
+    def __post_init__(self) -> None:
+        options = self.options
+        policy = Policy(retries=options.retries, backoff=options.backoff, keep=options.keep)
+        object.__setattr__(self, "policy", policy)
 
     @property
     def limit(self) -> int | None:
@@ -144,7 +152,9 @@ class TaskQueuesManager:
 
         return decorate
 
-    def register(self, type: str, executor: object, *, queue: str = "default", **options: Unpack[OptionArguments]) -> None:
+    def register(
+        self, type: str, executor: object, *, queue: str = "default", **options: Unpack[OptionArguments]
+    ) -> None:
         """Register an object with `on_task(task, actions)`, or with `on_tasks(tasks, actions)` for whole groups.
 
         Options given here win over attributes of the object with the same names (`parallel`, `chunk_size`,

@@ -13,23 +13,6 @@ from tq.runner.execution import Execution
 __all__ = ["Reporter"]
 
 
-class _Reported(Pending):
-    """A settlement that remembers whose it is."""
-
-    __slots__ = ("execution", "outcome")
-
-    def __init__(
-        self,
-        settlement: Settlement,
-        refuse: Callable[[Exception], Settlement],
-        execution: Execution,
-        outcome: Outcome,
-    ) -> None:
-        super().__init__(settlement, refuse)
-        self.execution = execution
-        self.outcome = outcome
-
-
 class _Round:
     """The deliveries of one queue in one hop, until the last of them has ended (WLC-05)."""
 
@@ -72,41 +55,34 @@ class Reporter:
         self._events.count(execution.delivery.message.queue, execution.consumer_id, async_=1)
         await self._round_ended(execution, success=False, failed=False)
 
-    def pending(
-        self,
-        execution: Execution,
-        outcome: Outcome,
-        settlement: Settlement,
-        refuse: Callable[[Exception], Settlement],
-    ) -> Pending:
-        """Return the settlement, tied to its execution until it is written."""
-        return _Reported(settlement, refuse, execution, outcome)
-
     async def written(self, pending: Sequence[Pending], hop: Hop) -> None:
         """These settlements are written, but for those that the hop refused."""
         refused = set(hop.refused)
+        counts: dict[tuple[str, str, str], int] = {}
+        events = self._events
+        each = events.wants_settled or events.wants_flows or bool(self._rounds)
         for item in pending:
-            if isinstance(item, _Reported) and item.settlement.receipt not in refused:
-                await self._ended(item)
-        if self._events.wants_flows:
+            execution, outcome = item.execution, item.outcome
+            if execution is None or outcome is None or (refused and item.settlement.receipt in refused):
+                continue
+            key = execution.delivery.message.queue, execution.consumer_id, _kind(outcome)
+            counts[key] = counts.get(key, 0) + 1
+            if each:
+                await self._ended(execution, outcome, item.settlement)
+        for (queue, consumer, kind), count in counts.items():
+            if kind:
+                events.count(queue, consumer, **{kind: count})
+        if events.wants_flows:
             for state in hop.closed:
-                await self._events.flow_closed(state)
+                await events.flow_closed(state)
 
-    async def _ended(self, item: _Reported) -> None:
-        execution, outcome, events = item.execution, item.outcome, self._events
-        message = execution.delivery.message
-        success, failed = isinstance(outcome, Succeeded), isinstance(outcome, Failed)
-        ignored = failed and isinstance(outcome, Failed) and outcome.status is TaskStatus.IGNORED
-        events.count(
-            message.queue, execution.consumer_id, success=int(success), failed=int(failed and not ignored), ignored=int(ignored)
-        )
-        if events.wants_tasks and not isinstance(outcome, Released | Rescheduled):
-            ending = item.settlement.ending
-            retried = isinstance(ending, Rearm)
+    async def _ended(self, execution: Execution, outcome: Outcome, settlement: Settlement) -> None:
+        events, ending = self._events, settlement.ending
+        if events.wants_settled and not isinstance(outcome, Released | Rescheduled):
             await events.task_settled(
                 execution.task,
                 outcome,
-                will_retry=retried,
+                will_retry=isinstance(ending, Rearm),
                 next_attempt_at=ending.run_at if isinstance(ending, Rearm) else None,
                 started_at=execution.started_at,
                 now=self._clock.now(),
@@ -115,6 +91,7 @@ class Reporter:
             for request in execution.attempt.flows.values():
                 await events.flow_started(request)
         if self._rounds:
+            success, failed = isinstance(outcome, Succeeded), isinstance(outcome, Failed)
             await self._round_ended(execution, success=success, failed=failed)
 
     async def _round_ended(self, execution: Execution, *, success: bool, failed: bool) -> None:
@@ -131,3 +108,12 @@ class Reporter:
             await self._events.batch_completed(
                 queue, execution.consumer_id, current.size, current.succeeded, current.failed, duration
             )
+
+
+def _kind(outcome: Outcome) -> str:
+    """Return under which name an outcome is counted; "" for one that ends nothing."""
+    if isinstance(outcome, Succeeded):
+        return "success"
+    if isinstance(outcome, Failed):
+        return "ignored" if outcome.status is TaskStatus.IGNORED else "failed"
+    return ""

@@ -21,6 +21,7 @@ from tq.model import (
     Message,
     Outcome,
     Rearm,
+    Receipt,
     Released,
     Remove,
     Rescheduled,
@@ -47,7 +48,6 @@ class Policy(NamedTuple):
     retry_after: float | None = None
     backoff: Backoff = Backoff()
     keep: Keep = Keep()
-    expires_at: float | None = None
 
 
 class Said(NamedTuple):
@@ -62,29 +62,32 @@ _NOTHING_SAID = Said()
 
 def settle(
     delivery: Delivery,
-    task: Task[Any],
     outcome: Outcome,
     policy: Policy,
     now: float,
     *,
+    task: Task[Any] | None = None,
     said: Said = _NOTHING_SAID,
     continuations: Sequence[Continuation] = (),
     noise: float = 0.0,
 ) -> Settlement:
     """Return how this delivery ends, and everything that is written along with it.
 
-    `noise` in -1 … 1 spreads retries. Continuations are asked only about tasks that carry a flow or an entity, or
-    that start flows.
+    `task` is given where somebody else is concerned: it carries a flow or an entity, or has started flows. Only then
+    are the continuations asked. `noise` in -1 … 1 spreads retries.
     """
     message = delivery.message
     ending, stats, final = _ending(delivery, outcome, policy, now, noise)
+    meta = task.flow_meta if task is not None else None
     effects = NO_EFFECTS
-    record = policy.keep.record(task, outcome, now, stats=stats, body=message.body) if final else None
-    if record is not None:
-        effects = Effects(records=(record,))
+    if final:
+        member = meta is not None and not meta.get("is_join")
+        record = policy.keep.record(message, delivery.fence, outcome, now, stats=stats, member=member)
+        if record is not None:
+            effects = Effects(records=(record,))
     if said.children:
         effects += Effects(messages=tuple(said.children))
-    if continuations and (said.flows or task.entity is not None or task.flow_meta is not None):
+    if task is not None and continuations:
         ended = Ended(
             task=task,
             outcome=outcome,
@@ -97,7 +100,7 @@ def settle(
         )
         for continuation in continuations:
             effects += continuation.follow(ended)
-    return Settlement(delivery.receipt, ending, effects, delivery.place, message)
+    return Settlement(Receipt(message.id, delivery.token), ending, effects, delivery.place, message)
 
 
 def _ending(

@@ -88,7 +88,8 @@ def read_signature(
         sources.append(source)
     if first is Source.TASK and Source.ACTIONS not in sources:
         raise RegistrationError(f"{what}: it must take (task, actions); use .task for a function of its payload")
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    called = function if inspect.isroutine(function) else type(function).__call__
+    is_async = inspect.iscoroutinefunction(called)
     returns = hints.get("return", Any)
     return Signature(
         tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async

@@ -67,6 +67,11 @@ class Slots:
             line.listed = True
             self._ready.append(line)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a body may start now."""
+        return bool(self._ready) and self.running < self.concurrency
+
     def start(self) -> Iterator[tuple[Line, list[Execution]]]:
         """Yield what may start now; each body yielded holds a slot until `end`."""
         while self._ready and self.running < self.concurrency:

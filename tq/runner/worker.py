@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -22,23 +21,21 @@ from tq.model import (
     Claim,
     Delivery,
     Effects,
-    Failed,
     Hop,
     Outcome,
-    Rearm,
     Receipt,
     Released,
     Renewal,
-    Settlement,
 )
 from tq.ports import Attachment, Backend, Continuation
 from tq.runner.actions import Outside
 from tq.runner.alarms import Alarms
 from tq.runner.bodies import Bodies
-from tq.runner.commit import Committer, Note, Pending
+from tq.runner.commit import Committer, Note
+from tq.runner.endings import Endings
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
-from tq.runner.gate import inspect, policy_of
+from tq.runner.gate import inspect
 from tq.runner.invoke import Resources
 from tq.runner.keeper import LeaseKeeper
 from tq.runner.longruns import LongRuns
@@ -46,7 +43,6 @@ from tq.runner.pace import Pace
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.report import Reporter
 from tq.runner.settings import WorkerSettings
-from tq.runner.settle import Said, settle
 from tq.runner.slots import Slots
 
 __all__ = ["Worker"]
@@ -74,7 +70,6 @@ class Worker(Service):
         attachment: Attachment | None = None,
         resources: Resources | None = None,
         long_runs: LongRuns | None = None,
-        rng: Callable[[], float] = random.random,
     ) -> None:
         super().__init__()
         self.worker_id = worker_id
@@ -83,26 +78,19 @@ class Worker(Service):
         self._backend = backend
         self._executors = executors
         self._clock = clock
-        self._continuations = tuple(continuations)
-        self._rng = rng
         self._long_runs = long_runs
-        self._committer = Committer(backend, clock)
+        self._endings = Endings(clock, continuations)
+        self._committer = Committer(backend, clock, self._endings.refused)
         self._slots = Slots(settings.concurrency)
         self._pace = Pace(clock, settings.concurrency, settings.poll_interval, shared=backend.queue.guarantees.shared)
         self._report = Reporter(events, clock)
         self._alarms = Alarms(clock, self._spawner)
         self._threads = ThreadPoolExecutor(settings.thread_count or settings.concurrency, "tq-executor")
-        self._held: dict[str, Execution] = {}
-        """Deliveries whose lease is ours to renew, until their settlement is written."""
-        self._pending: list[Pending] = []
         self._notes: list[Note] = []
         self._suspects: deque[Execution] = deque()
         self._solo: Execution | None = None
         self._tokens = count()
         self._claiming = True
-        self._handed_off = 0
-        self._ended: list[tuple[str, Outcome]] | None = None
-        """How tasks ended, where somebody asked to be told."""
         self._bodies = Bodies(
             clock=clock,
             slots=self._slots,
@@ -133,7 +121,7 @@ class Worker(Service):
             self._clock,
             lease=self.settings.lease,
             stall_limit=self.settings.stall_limit,
-            held=lambda: [execution.delivery for execution in list(self._held.values())],
+            held=self._endings.deliveries,
             renewed=self._on_renewal,
         )
 
@@ -141,24 +129,24 @@ class Worker(Service):
         """Make one hop, or wait until there is a reason for one."""
         self._next_suspect()
         claim = self._claim()
-        if claim is None and not self._pending and not self._notes:
+        if claim is None and not self._endings.pending and not self._notes:
             await self._pace.sleep(until_due=self._may_claim)
             return
         await self._hop(claim)
 
     async def _hop(self, claim: Claim | None) -> Hop:
-        pending, self._pending = self._pending, []
+        pending = self._endings.take()
         notes, self._notes = self._notes, []
         try:
             hop = await self._committer.hop(pending, notes, claim)
         except BackendError as error:
-            self._pending[:0] = pending  # still leased, still ours to write
+            self._endings.pending[:0] = pending  # still leased, still ours to write
             for note in notes:
                 if not note.done.done():
                     note.done.set_exception(error)
             raise
         for item in pending:
-            self._let_go(item.settlement.receipt)
+            self._endings.let_go(item.settlement.receipt)
         self._pace.made(hop, claim, settled=len(pending))
         await self._report.written(pending, hop)
         if hop.deliveries:
@@ -168,30 +156,19 @@ class Worker(Service):
         await self._clock.sleep(0)  # a commit that never waits must not starve the bodies
         return hop
 
-    def _let_go(self, receipt: Receipt) -> None:
-        execution = self._held.get(receipt.id)
-        if execution is not None and execution.delivery.token == receipt.token:
-            del self._held[receipt.id]
-            self._handed_off -= execution.handed_off
-
     @property
     def _may_claim(self) -> bool:
         """Whether there is room for more; never while a suspect waits for the worker to be empty."""
         if not self._claiming or self._stopping.is_set() or self._suspects or self._solo is not None:
             return False
-        return bool(self.queues) and self._pace.wanted(self._in_line) > 0
-
-    @property
-    def _in_line(self) -> int:
-        """Tasks that hold, or wait for, a slot: long runs hold none."""
-        return len(self._held) - self._handed_off
+        return bool(self.queues) and self._pace.wanted(self._endings.in_line) > 0
 
     def _claim(self) -> Claim | None:
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
-        if not self._may_claim or not (self._pace.due or self._pending):
+        if not self._may_claim or not (self._pace.due or self._endings.pending):
             return None
         token = f"{self.worker_id}:{next(self._tokens)}"
-        limit = self._pace.wanted(self._in_line)
+        limit = self._pace.wanted(self._endings.in_line)
         return Claim(self.queues, limit, token, self.settings.lease, self._slots.excluded())
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
@@ -199,14 +176,15 @@ class Worker(Service):
         now = self._clock.now()
         await self._report.consumed(deliveries, self._consumer_id)
         for delivery in deliveries:
-            if (before := self._held.get(delivery.message.id)) is not None:
-                self._handed_out_twice(before, delivery)
+            if (before := self._endings.held.get(delivery.message.id)) is not None:
+                self.interrupt(before, Interruption.LOST)
+                self._endings.give_back(delivery)
                 continue
             consumer = self._consumer_id(delivery.message.queue)
             verdict = inspect(delivery, self._executors, now, self.settings.unknown_grace, consumer)
             execution = verdict.execution
             execution.started_at = now
-            self._held[execution.id] = execution
+            self._endings.held[execution.id] = execution
             if verdict.outcome is not None:
                 self._finish(execution, verdict.outcome)
             elif verdict.alone:
@@ -215,76 +193,19 @@ class Worker(Service):
                 self._slots.offer(execution, execution.registration)
         self._bodies.start_ready()
 
-    def _handed_out_twice(self, before: Execution, delivery: Delivery) -> None:
-        """Our own lease on a task that still runs here ran out, and the task came back: end the one, return the other.
-
-        To run it now would let two bodies of one task run side by side (INV-03).
-        """
-        self.interrupt(before, Interruption.LOST)
-        message = delivery.message
-        rearm = Rearm(self._clock.now() + RETURN_AFTER, message.attempt, message.stats)
-        settlement = Settlement(delivery.receipt, rearm, place=delivery.place, message=message)
-        self._pending.append(Pending(settlement, lambda _: settlement))
-
     def _consumer_id(self, queue: str) -> str:
         return f"{self._backend.queue.name}:{queue}"
 
     # --- endings --------------------------------------------------------------------------------------------------
 
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
-        """Settle an execution once; what comes later has no effect."""
-        if execution.settled:
+        if not self._endings.finish(execution, outcome):
             return
-        execution.settled = True
-        if self._ended is not None:
-            self._ended.append((execution.id, outcome))
-        said = Said()
-        if (attempt := execution.attempt) is not None:
-            attempt.revoked = True
-            if attempt.outcome is outcome:  # without an outcome of its own an attempt drops what it said
-                said = Said(attempt.children, tuple(attempt.flows.values()))
         if self._long_runs is not None and execution.handed_off:
             self._long_runs.ended(execution)
-        if execution.interrupted is Interruption.LOST:
-            self._let_go(execution.delivery.receipt)
-            log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
-        else:
-            settlement = self._settled(execution, outcome, said)
-            self._pending.append(
-                self._report.pending(
-                    execution, outcome, settlement, lambda error: self._refused(execution, error)
-                )
-            )
         if execution is self._solo:
             self._solo = None
         self._pace.wake()
-
-    def _settled(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
-        try:
-            return self._settlement(execution, outcome, said, self._continuations)
-        except Exception as error:  # a continuation's fault must not leave a task without an end
-            log.exception("what follows task %s cannot be decided; it ends as a dead letter", execution.id)
-            failed = Failed(f"what follows it could not be decided: {error}", final=True, exception=error)
-            return self._settlement(execution, failed, Said(), ())
-
-    def _settlement(
-        self, execution: Execution, outcome: Outcome, said: Said, continuations: Sequence[Continuation]
-    ) -> Settlement:
-        return settle(
-            execution.delivery,
-            execution.ended_task,
-            outcome,
-            policy_of(execution),
-            self._clock.now(),
-            said=said,
-            continuations=continuations,
-            noise=2.0 * self._rng() - 1.0,
-        )
-
-    def _refused(self, execution: Execution, error: Exception) -> Settlement:
-        """The backend refuses what this task's ending holds: it ends as a dead letter with the server's error."""
-        outcome = Failed(f"the outcome could not be stored: {error}", final=True, exception=error)
-        return self._settlement(execution, outcome, Said(), self._continuations)
 
     async def write(self, effects: Effects) -> bool:
         """Write effects that stand behind no lease with the next hop; return when they are written."""
@@ -318,14 +239,14 @@ class Worker(Service):
 
     def _on_renewal(self, renewal: Renewal) -> None:
         for receipt in renewal.lost:
-            execution = self._held.get(receipt.id)
+            execution = self._endings.held.get(receipt.id)
             if execution is not None and execution.delivery.token == receipt.token and not execution.settled:
                 self.interrupt(execution, Interruption.LOST)
         for receipt in renewal.cancelled:
             self._cancel(receipt)
 
     def _cancel(self, receipt: Receipt) -> None:
-        execution = self._held.get(receipt.id)
+        execution = self._endings.held.get(receipt.id)
         if execution is None or execution.settled or execution.delivery.token != receipt.token:
             return
         if execution.interrupted is None:
@@ -351,7 +272,7 @@ class Worker(Service):
             await self._report.handed_over(execution)
             execution.delivery = parked
             execution.handed_off = True
-            self._handed_off += 1
+            self._endings.handed_off += 1
             self._long_runs.took(execution)
             return True
 
@@ -360,12 +281,12 @@ class Worker(Service):
     @property
     def idle(self) -> bool:
         """Whether nothing is held and nothing waits to be written."""
-        return not self._held and not self._pending and not self._notes
+        return not self._endings.held and not self._endings.pending and not self._notes
 
     @property
     def active(self) -> int:
         """Tasks that are held here: running, waiting for a slot, or waiting to be written."""
-        return len(self._held)
+        return len(self._endings.held)
 
     async def ended(self) -> None:
         """Return when the loop has ended."""
@@ -386,11 +307,6 @@ class Worker(Service):
         """Something may have fallen due."""
         self._pace.notify()
 
-    def pause_claiming(self, paused: bool) -> None:
-        """Stop, or go on, claiming; what was claimed goes on."""
-        self._claiming = not paused
-        self._pace.notify()
-
     async def drain(self, horizon: float = 0.0) -> None:
         """Run everything that is due, and what it brings, until nothing is; not while started.
 
@@ -401,7 +317,7 @@ class Worker(Service):
             while True:
                 self._next_suspect()
                 claim = self._claim()
-                if claim is not None or self._pending or self._notes:
+                if claim is not None or self._endings.pending or self._notes:
                     await self._hop(claim)
                 elif not self.idle:
                     await self._pace.sleep(until_due=self._may_claim)
@@ -414,18 +330,18 @@ class Worker(Service):
         """Run one claim of at most `limit` tasks to their ends; not while started."""
         async with self._keeper():
             token = f"{self.worker_id}:{next(self._tokens)}"
-            self._ended = []
+            self._endings.told = []
             hop = await self._hop(Claim((queue,), limit, token, self.settings.lease))
             self._claiming = False
             while not self.idle:
                 self._next_suspect()
-                if self._pending or self._notes:
+                if self._endings.pending or self._notes:
                     await self._hop(None)
                 else:
                     await self._pace.sleep(until_due=False)
             self._claiming = True
-            ended, self._ended = self._ended, None
-            return ended if hop.deliveries else []
+            ended, self._endings.told = self._endings.told, None
+            return ended if hop.deliveries and ended else []
 
     async def stop(self) -> None:
         """Give back what has not started, wait `grace_period` for what runs, release the rest."""
@@ -446,7 +362,7 @@ class Worker(Service):
 
     async def _release_running(self) -> None:
         """The grace is over: bodies are cancelled and their tasks given back, uncounted."""
-        running = [execution for execution in self._held.values() if not execution.settled]
+        running = [execution for execution in self._endings.held.values() if not execution.settled]
         for execution in running:
             execution.interrupt(Interruption.SHUTDOWN)
         self._committer.giving_up = True
