@@ -19,7 +19,10 @@ from tq.ids import new_id
 from tq.model import NO_EFFECTS, Batch, Claim, Delivery, Effects, Message, Record, Remove, Settlement, TaskStatus
 from tq_sqlite import SqliteBackend, SqliteSettings
 
-BODY = b'{"v":1,"id":"%s","type":"item.process","queue":"default","payload":{"a":12345,"b":"%s"}}' % (b"x" * 26, b"y" * 100)
+BODY = b'{"v":1,"id":"%s","type":"item.process","queue":"default","payload":{"a":12345,"b":"%s"}}' % (
+    b"x" * 26,
+    b"y" * 100,
+)
 RESULT = b'{"n": 12345}'
 
 
@@ -42,10 +45,12 @@ async def measure(path: Path, tasks: int, sync: str, batch: int, backlog: int, *
     now = time.time()
     if backlog:
         await backend.queue.add(messages(backlog, now + 3600))
-    begun = time.perf_counter()
+    adding = 0.0
     for start in range(0, tasks, 1000):
-        await backend.queue.add(messages(min(1000, tasks - start), now))
-    adding = (time.perf_counter() - begun) / tasks
+        new = messages(min(1000, tasks - start), now)
+        begun = time.perf_counter()
+        await backend.queue.add(new)
+        adding += (time.perf_counter() - begun) / tasks
     hops = done = 0
     ready: list[Settlement] = []
     making = 0.0

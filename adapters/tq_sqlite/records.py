@@ -15,22 +15,34 @@ __all__ = ["forget", "list_records", "purge_records", "read_records", "revive", 
 
 _COLUMNS = "task_id, queue, type, status, at, expires_at, generation, attempt, fence, dead, result, error, stats, body"
 
-_insert = Insert(
-    "tq_records",
-    _COLUMNS,
+_OVER_OLDER = (
     "ON CONFLICT (task_id) DO UPDATE SET queue = excluded.queue, type = excluded.type, status = excluded.status,"
     " at = excluded.at, expires_at = excluded.expires_at, generation = excluded.generation,"
     " attempt = excluded.attempt, fence = excluded.fence, dead = excluded.dead, result = excluded.result,"
-    " error = excluded.error, stats = excluded.stats, body = excluded.body WHERE excluded.generation > generation",
+    " error = excluded.error, stats = excluded.stats, body = excluded.body WHERE excluded.generation > generation"
 )
+
+_insert = Insert("tq_records", _COLUMNS, _OVER_OLDER)
+_insert_plain = Insert("tq_records", _COLUMNS.replace("dead, ", "").replace(", error, stats, body", ""), _OVER_OLDER)
+"""For successes: what is not bound costs nothing, and they are the many."""
 
 _STATUS = {status: str(status) for status in TaskStatus}  # SQLite binds a plain str much faster than one of a subclass
 
 
 def write_records(db: Connection, records: Sequence[Record]) -> None:
     """Insert; over a record of the same id only if the generation is larger."""
-    if records:
-        _insert(db, [(*r[:3], _STATUS[r[3]], *r[4:9], 1 if r[9] else 0, *r[10:]) for r in records])
+    plain: list[tuple[object, ...]] = []
+    rest: list[tuple[object, ...]] = []
+    for record in records:
+        task_id, queue, type, status, at, expires, generation, attempt, fence, dead, result, error, stats, body = record
+        if dead or error is not None or stats or body is not None:
+            rest.append((*record[:3], _STATUS[status], *record[4:9], 1 if dead else 0, *record[10:]))
+        else:
+            plain.append((task_id, queue, type, _STATUS[status], at, expires, generation, attempt, fence, result))
+    if plain:
+        _insert_plain(db, plain)
+    if rest:
+        _insert(db, rest)
 
 
 def read_records(db: Connection, ids: Sequence[str]) -> dict[str, Record]:

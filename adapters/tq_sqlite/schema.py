@@ -63,7 +63,8 @@ _VERSION_1 = (
     """CREATE TABLE tq_records (
         task_id TEXT NOT NULL PRIMARY KEY, queue TEXT NOT NULL, type TEXT NOT NULL, status TEXT NOT NULL,
         at REAL NOT NULL, expires_at REAL NOT NULL, generation INTEGER NOT NULL, attempt INTEGER NOT NULL,
-        fence INTEGER NOT NULL, dead INTEGER NOT NULL, result BLOB, error TEXT, stats BLOB NOT NULL, body BLOB)
+        fence INTEGER NOT NULL, dead INTEGER NOT NULL DEFAULT 0, result BLOB, error TEXT,
+        stats BLOB NOT NULL DEFAULT x'', body BLOB)
         WITHOUT ROWID""",
     "CREATE INDEX tq_records_expires ON tq_records (expires_at)",
     "CREATE INDEX tq_records_dead ON tq_records (at, task_id) WHERE dead = 1",
