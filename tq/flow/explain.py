@@ -55,7 +55,8 @@ class MemberPlace:
     """Worker, inner flow, or error."""
 
     def __str__(self) -> str:
-        what = f"step {self.index}" + (f" ({self.type} on {self.queue})" if self.type else "")
+        kind = f"{self.type} on {self.queue}" if self.queue else self.type
+        what = f"step {self.index}" + (f" ({kind})" if kind else "")
         tail: str = self.standing
         match self.standing:
             case Standing.WAITING if self.until is not None:
@@ -219,7 +220,7 @@ def _not_live(state: FlowState, told: About, index: int, id: str, record: Record
     planned = state.flow.chunks and index // member_width(state.flow) >= state.spread
     type = told.step_types[index] if index < len(told.step_types) else ""
     standing = Standing.PLANNED if planned else Standing.NOWHERE
-    return MemberPlace(index=index, id=id, type=type, queue="?" if type else "", standing=standing)
+    return MemberPlace(index=index, id=id, type=type, queue="", standing=standing)
 
 
 # --- what comes next --------------------------------------------------------------------------------------------------
@@ -229,13 +230,11 @@ def _open_next(state: FlowState) -> list[str]:
     flow = state.flow
     lines: list[str] = []
     if flow.needed < flow.total:
-        lines.append(f"It completes at {flow.needed} successes: {flow.needed - state.succeeded} more are needed.")
+        lines.append(f"It completes at {flow.needed} successes, {flow.needed - state.succeeded} more than now.")
     else:
-        lines.append(f"It completes when the last {state.remaining} members have ended.")
+        lines.append(f"It completes when nobody is missing: now {state.remaining}.")
     if flow.allowed < flow.total:
-        lines.append(
-            f"It is aborted by more than {flow.allowed} failures: {flow.allowed - state.failed} more are borne."
-        )
+        lines.append(f"It is aborted at {flow.allowed + 1} failures, {flow.allowed + 1 - state.failed} more than now.")
     if flow.deadline is not None:
         lines.append(f"Its deadline is {_at(flow.deadline)}; its join then runs with what there is.")
     else:

@@ -34,7 +34,7 @@ async def test_an_open_flow_says_since_when_what_is_missing_and_what_comes_next(
     words = str(told)
     assert f"Flow f is open since {AT_NOW} (continue): 1 of 3 succeeded, 0 failed, 2 missing." in words
     assert f"step 1 (resize on media) is due since {AT_NOW} and waits for a worker" in words
-    assert "completes when the last 2 members have ended" in words
+    assert "completes when nobody is missing: now 2." in words
     assert "deadline is 2030-03-17 17:51:40+00:00" in words
 
 
@@ -107,8 +107,8 @@ async def test_a_quorum_says_how_many_successes_and_failures_are_left() -> None:
     await start(server, 5, quorum=3)
     server.barrier.mark(Mark("f", 0, StepStatus.SUCCESS), Mark("f", 1, StepStatus.FAIL, 0, None, "boom"))
     words = await text(server)
-    assert "completes at 3 successes: 2 more are needed" in words
-    assert "aborted by more than 2 failures: 1 more are borne" in words
+    assert "completes at 3 successes, 2 more than now" in words
+    assert "aborted at 3 failures, 2 more than now" in words
     assert "has no deadline" in words
 
 
