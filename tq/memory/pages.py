@@ -6,7 +6,7 @@ Whoever looks pays: a look sorts what was added since the last one, and leaves o
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from heapq import merge
 from typing import Generic, Protocol, TypeVar
 
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=Numbered)
 class Pages(Generic[R]):
     """Pages over a dict to whose end rows are added with ever larger numbers."""
 
-    def __init__(self, rows: Mapping[str, R]) -> None:
+    def __init__(self, rows: dict[str, R]) -> None:
         self._rows = rows
         self._old: list[str] = []
         self._young: list[str] = []
@@ -45,7 +45,7 @@ class Pages(Generic[R]):
 
     def _catch_up(self) -> None:
         rows, fresh = self._rows, list[str]()
-        for name in reversed(rows):  # type: ignore[call-overload] # every Mapping used here is a dict
+        for name in reversed(rows):
             if rows[name].seq <= self._seen:
                 break
             fresh.append(name)

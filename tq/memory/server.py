@@ -64,7 +64,7 @@ class Part:
         self._server = server
         self._closed = False
 
-    def _enter(self) -> RLock:  # type: ignore[valid-type] # threading.RLock is a function before Python 3.13
+    def _enter(self) -> RLock:
         """Return the lock to hold during a verb.
 
         Raises:

@@ -1,0 +1,22 @@
+"""Every port inside one process: the reference implementation, and the fastest.
+
+One table of messages is the custody that `MemoryQueue` and `MemoryStore` of one `MemoryBackend` share; its flows,
+records and rows move forward in the same step. Nothing survives the process, and nothing else is given up: every
+promise of a port holds here, proved by the same suites as for a server. Each part can also be made alone, to be
+combined with parts of other servers.
+"""
+
+from .backend import MemoryBackend, open_backend
+from .barrier import MemoryBarrier
+from .projections import MemoryProjections
+from .queue import MemoryQueue
+from .store import MemoryStore
+
+__all__ = [
+    "MemoryBackend",
+    "MemoryBarrier",
+    "MemoryProjections",
+    "MemoryQueue",
+    "MemoryStore",
+    "open_backend",
+]
