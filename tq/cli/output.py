@@ -1,0 +1,106 @@
+"""The only place that prints: tables and words for people, JSON for programs, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from .text import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "document", "fail", "line", "note", "silence", "table"]
+
+STYLES: Mapping[str, str] = {
+    "executed": "green",
+    "completed": "green",
+    "success": "green",
+    "processing": "cyan",
+    "open": "cyan",
+    "failed": "red",
+    "aborted": "red",
+    "fail": "red",
+    "timed_out": "yellow",
+    "paused": "yellow",
+    "cancelled": "yellow",
+    "expired": "yellow",
+}
+"""Words that are coloured where they are all that a cell says."""
+
+
+def console() -> Console:
+    """Return a console on standard output, as it is now."""
+    from rich.console import Console  # noqa: PLC0415 -- half of a start's time, and not needed for JSON
+
+    return Console(highlight=False, markup=False)
+
+
+def line(text: str) -> None:
+    """Print one line."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """Say something that is no output."""
+    print(text, file=sys.stderr)
+
+
+def document(value: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain_json))
+
+
+def _plain_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Print rows: fitted and coloured on a terminal, whole and in columns where another program reads."""
+    if not rows:
+        note(empty)
+        return
+    cells = [[plain("" if cell is None else cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, cells)
+        return
+    widths = [max(len(column[index]) for column in (columns, *cells)) for index in range(len(columns))]
+    for row in (columns, *cells):
+        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.text import Text  # noqa: PLC0415 -- as above
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        # The first column is what one copies into the next command: it is never cut.
+        shown.add_column(column, no_wrap=True, overflow="ignore" if index == 0 else "ellipsis")
+    for row in cells:
+        shown.add_row(*[Text(cell, style=STYLES.get(cell, "")) for cell in row])
+    console().print(shown)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say on one line of standard error what went wrong, and end."""
+    note(f"tq: {plain(message)}")
+    raise typer.Exit(code)
+
+
+def silence() -> None:
+    """Let nothing more be written to standard output, whose reader has gone; the interpreter would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
