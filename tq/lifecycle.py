@@ -98,6 +98,11 @@ class Service:
             await asyncio.wait([self._main_task])
         await self._spawner.close()
 
+    async def kill(self) -> None:
+        """End without any last deed, as a crash would: for tests of what others then do."""
+        self._stopping.set()
+        await self._spawner.close()
+
     async def _main(self) -> None:
         await self._stopping.wait()
 

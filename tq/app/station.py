@@ -238,6 +238,13 @@ class Station(Service):
         ended = await worker.process_batch(queue, limit)
         return {task_id: _NAMES[type(outcome)] for task_id, outcome in ended} or None
 
+    async def kill(self) -> None:
+        services = (self.worker, self._upkeep, self._manager, self._feed)
+        for service in services:
+            if service is not None:
+                await service.kill()
+        await super().kill()
+
     def ask_to_stop(self) -> None:
         """Let `wait` return: the first step of a stop, for signal handlers."""
         self._stopping.set()

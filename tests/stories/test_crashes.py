@@ -1,0 +1,163 @@
+"""A worker dies; what it held runs elsewhere, and nobody innocent is convicted (design 1.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tq import Actions, Task, TaskHandler, TaskQueuesManager, TaskStatus, connect
+from tq.ports import Backend
+from tq.testing import VirtualClock
+
+
+def on(backend: Backend, executors: TaskQueuesManager, clock: VirtualClock, **options: Any) -> TaskHandler:
+    """Return one more worker on a backend."""
+    return TaskHandler(
+        queue=backend.queue, store=backend.store, barrier=backend.barrier, executors=executors, clock=clock, **options
+    )
+
+
+@pytest.mark.spec("INV-02", "D-34", "D-36")
+async def test_a_killed_workers_task_runs_elsewhere_within_the_lease(url: str, clock: VirtualClock) -> None:
+    executors, began = TaskQueuesManager(), list[tuple[float, int, str]]()
+
+    @executors.executor("work", store_on_success=True)
+    async def work(task: Task[Any], actions: Actions) -> None:
+        began.append((clock.now(), task.fence, task.idempotency_key))
+        if len(began) == 1:
+            await asyncio.sleep(1e9)
+        actions.success(task)
+
+    backend = connect(url, clock=clock)
+    first, second = on(backend, executors, clock), on(backend, executors, clock)
+    [task_id] = await first.add_tasks([Task(type="work")])
+    await first.start()
+    await clock.sleep(100)  # far longer than the lease: it is renewed while the task runs
+    assert len(began) == 1
+    died = clock.now()
+    await first.kill()
+    await second.start()
+    await clock.sleep(31)
+    assert [fence for _, fence, _ in began] == [1, 2]
+    assert began[1][0] - died <= 30
+    assert began[0][2] == began[1][2], "the idempotency key does not change with the attempt"
+    assert await second.task(task_id).status() is TaskStatus.EXECUTED
+    await second.close()
+    await backend.close()
+
+
+async def test_a_poison_task_is_convicted_alone_and_its_neighbours_live(url: str, clock: VirtualClock) -> None:
+    executors, dying = TaskQueuesManager(), asyncio.Event()
+    ended: list[str] = []
+
+    @executors.task("poison", queue="q")
+    async def poison(payload: None) -> None:
+        dying.set()
+        await asyncio.sleep(1e9)
+
+    @executors.task("innocent", queue="q", store_on_success=True)
+    async def innocent(payload: int) -> None:
+        await asyncio.sleep(40)
+        ended.append(str(payload))
+
+    backend = connect(url, clock=clock)
+    producer = on(backend, executors, clock)
+    [poison_id] = await producer.add_tasks([poison.task(None)])
+    await producer.add_tasks([innocent.task(number) for number in range(3)])
+    deaths = 0
+    for _ in range(12):
+        dying.clear()
+        worker = on(backend, executors, clock)
+        await worker.start()
+        if await producer.task(poison_id).status() in (None, TaskStatus.FAILED):
+            break
+        try:
+            async with clock.timeout(300):
+                await dying.wait()
+        except TimeoutError:
+            break
+        await clock.sleep(1)
+        await worker.kill()
+        deaths += 1
+    record = await producer.task(poison_id).record()
+    assert record is not None and "alone" in (record.error or "")
+    await clock.sleep(200)
+    assert sorted(ended) == ["0", "1", "2"]
+    assert deaths == 5, "two crashes in company, then three alone"
+    await worker.close()
+    await backend.close()
+
+
+async def test_at_most_once_is_a_crash_limit_of_zero(url: str, clock: VirtualClock) -> None:
+    executors, runs = TaskQueuesManager(), list[int]()
+
+    @executors.task("once", max_crashes=0)
+    async def once(payload: None) -> None:
+        runs.append(1)
+        await asyncio.sleep(1e9)
+
+    backend = connect(url, clock=clock)
+    first, second = on(backend, executors, clock), on(backend, executors, clock)
+    [task_id] = await first.add_tasks([once.task(None)])
+    await first.start()
+    await clock.sleep(1)
+    await first.kill()
+    await second.start()
+    await clock.sleep(40)
+    assert runs == [1]
+    assert await second.task(task_id).status() is TaskStatus.FAILED
+    await second.close()
+    await backend.close()
+
+
+@pytest.mark.spec("D-01")
+async def test_a_stop_gives_back_what_it_did_not_start_and_counts_nothing(url: str, clock: VirtualClock) -> None:
+    executors, seen = TaskQueuesManager(), list[tuple[int, int]]()
+
+    @executors.executor("work", concurrency=1, store_on_success=True)
+    async def work(task: Task[Any], actions: Actions) -> None:
+        seen.append((task.payload, task.attempt))
+        await asyncio.sleep(5)
+        actions.success(task)
+
+    backend = connect(url, clock=clock)
+    first, second = on(backend, executors, clock), on(backend, executors, clock)
+    ids = await first.add_tasks([Task(type="work", payload=number) for number in range(5)])
+    await first.start()
+    await clock.sleep(1)
+    await first.stop()
+    assert [payload for payload, _ in seen] == [0], "what ran was waited for, the rest was not started"
+    left = await backend.queue.locate(ids)
+    assert {place.crashes for place in left.values()} == {0} and len(left) == 4
+    await second.start()
+    await clock.sleep(60)
+    assert [payload for payload, _ in seen] == [0, 1, 2, 3, 4]
+    assert {attempt for _, attempt in seen} == {0}
+    await second.close()
+    await backend.close()
+
+
+async def test_a_stop_whose_grace_is_over_releases_what_runs(url: str, clock: VirtualClock) -> None:
+    executors, began = TaskQueuesManager(), list[float]()
+
+    @executors.task("work", store_on_success=True)
+    async def work(payload: None) -> None:
+        began.append(clock.now())
+        await asyncio.sleep(1e9 if len(began) == 1 else 1)
+
+    backend = connect(url, clock=clock)
+    first, second = on(backend, executors, clock, grace_period=10), on(backend, executors, clock)
+    [task_id] = await first.add_tasks([work.task(None)])
+    await first.start()
+    await clock.sleep(1)
+    stopped = clock.now()
+    await first.stop()
+    assert clock.now() - stopped == pytest.approx(10, abs=0.5)
+    await second.start()
+    await clock.sleep(2)
+    assert len(began) == 2 and began[1] - stopped < 12, "released at once, not after the lease"
+    assert await second.task(task_id).status() is TaskStatus.EXECUTED
+    await second.close()
+    await backend.close()
