@@ -93,7 +93,10 @@ class InvalidInputError(TqError, ValueError):
         self.field = field
         self.value = value
         self.way_out = way_out
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except Exception:  # noqa: BLE001 -- nested too deeply, or a repr of the user's own: the refusal comes first
+            shown = f"a {type(value).__name__} that cannot be shown"
         if len(shown) > 200:
             shown = f"{shown[:200]}… ({len(shown)} characters)"
         super().__init__(f"{field} is refused: got {shown}; {way_out}")
