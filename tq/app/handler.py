@@ -45,6 +45,9 @@ __all__ = ["TaskHandler"]
 
 log = logging.getLogger("tq")
 
+INLINE_HORIZON = 120.0
+"""Seconds within which an inline queue waits for what is not yet due."""
+
 
 class TaskHandler:
     """Adds tasks, runs them, and answers for them. Everything it works with is given to it; nothing is global.
@@ -250,14 +253,19 @@ class TaskHandler:
         await self._events.message_published(messages)
         if self._station.worker is not None:
             self._station.worker.notify()
-        if self._inline and not self._draining:
-            await self._run_inline()
+        if self._inline:
+            await self._run_inline(messages)
 
-    async def _run_inline(self) -> None:
+    async def _run_inline(self, messages: Sequence[Message]) -> None:
         """Run what is due, retries included; tasks added meanwhile join this very loop, they do not nest (D-86)."""
+        horizon = self.clock.now() + INLINE_HORIZON
+        if later := sum(message.run_at > horizon for message in messages):
+            log.warning("%d %s due later: not run now (IMM-03)", later, "task is" if later == 1 else "tasks are")
+        if self._draining:
+            return
         self._draining = True
         try:
-            await self._station.drain(horizon=120.0)
+            await self._station.drain(horizon=INLINE_HORIZON)
         finally:
             self._draining = False
 

@@ -106,9 +106,7 @@ class Station(Service):
             resources=resources,
             long_runs=ManagedRuns(self._manager, self._interrupt),
         )
-        on_change = getattr(self._backend, "on_change", None)
-        if on_change is not None:
-            on_change(worker.notify)
+        self._stack.callback(self._backend.on_change(worker.notify))
         return worker
 
     def _interrupt(self, execution: Execution, why: Interruption) -> None:

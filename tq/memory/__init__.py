@@ -8,11 +8,13 @@ combined with parts of other servers.
 
 from .backend import MemoryBackend, open_backend
 from .barrier import MemoryBarrier
+from .immediate import ImmediateQueue
 from .projections import MemoryProjections
 from .queue import MemoryQueue
 from .store import MemoryStore
 
 __all__ = [
+    "ImmediateQueue",
     "MemoryBackend",
     "MemoryBarrier",
     "MemoryProjections",

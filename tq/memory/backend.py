@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -15,6 +16,7 @@ from .claims import hand_out
 from .commit import Writer
 from .content import check_batch
 from .flows import Flows
+from .immediate import ImmediateQueue
 from .ledger import Ledger
 from .messages import Messages
 from .projections import MemoryProjections, ProjectionRows
@@ -30,15 +32,18 @@ class MemoryBackend(Part, Backend):
 
     name = "memory"
     atomic = True
+    poll_interval = math.inf
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, inline: bool = False) -> None:
+        """Make an empty backend; with `inline` its queue is an `ImmediateQueue`."""
         super().__init__(Server(clock))
         server = self._server
         self._messages = Messages()
         self._ledger = Ledger()
         self._flows = Flows()
         self._rows = ProjectionRows()
-        self.queue: MessageQueue = MemoryQueue(
+        kind = ImmediateQueue if inline else MemoryQueue
+        self.queue: MessageQueue = kind(
             server=server, messages=self._messages, ledger=self._ledger, backend=self
         )
         self.store: TaskStore = MemoryStore(server=server, messages=self._messages, ledger=self._ledger, backend=self)
@@ -129,11 +134,12 @@ class MemoryKeeper(Keeper):
 
 
 def open_backend(url: str = "memory://", *, clock: Clock | None = None) -> MemoryBackend:
-    """Make a new backend; nothing is shared between two of them, whatever they are called.
+    """Make a new backend of `memory://` or `immediate://`; nothing is shared between two of them.
 
     Raises:
         InvalidInputError: the URL says more than `memory://`: nothing would be kept under that name.
     """
-    if url.removeprefix("memory:").strip("/"):
-        raise InvalidInputError("url", url, "give memory:// alone: nothing in memory is found again by a name")
-    return MemoryBackend(clock=clock)
+    scheme, _, rest = url.partition("://")
+    if rest.strip("/"):
+        raise InvalidInputError("url", url, f"give {scheme}:// alone: nothing in memory is found again by a name")
+    return MemoryBackend(clock=clock, inline=scheme == "immediate")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -35,6 +35,8 @@ class Backend(Protocol):
     """The provider that `commit` writes to; None where rows go to the outbox as notes of topic "projection"."""
     atomic: bool
     """Whether a commit is one atomic step: all of it, or nothing."""
+    poll_interval: float
+    """How often, in seconds, a worker looks for what other processes add; infinite where there are none."""
 
     @abstractmethod
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
@@ -51,6 +53,13 @@ class Backend(Protocol):
             BackendUnavailableError: the same commit may be tried again.
             ContentRefusedError: something in the batch is refused; nothing of the batch was written. The caller finds
                 the culprit by splitting.
+        """
+
+    @abstractmethod
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call back, in the caller's event loop, when something may fall due earlier than a worker was told.
+
+        Only what passes through this very object need be noticed. Returns what takes the wish back.
         """
 
     @abstractmethod

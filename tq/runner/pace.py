@@ -21,10 +21,10 @@ SHORTEST_SLEEP = 0.02
 class Pace:
     """Remembers whether anything may be due, how fast tasks end, and sleeps until there is a reason not to."""
 
-    def __init__(self, clock: Clock, concurrency: int, poll_interval: float, *, shared: bool) -> None:
+    def __init__(self, clock: Clock, concurrency: int, poll_interval: float) -> None:
         self._clock = clock
         self._concurrency = concurrency
-        self._poll_interval = poll_interval if shared else math.inf
+        self._poll_interval = poll_interval
         self._woken = asyncio.Event()
         self._next_look = -math.inf
         """Instant before which a claim would come back empty, as far as is known here."""

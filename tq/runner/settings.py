@@ -24,8 +24,6 @@ class WorkerSettings:
     """How long a task of unknown type waits for a worker that knows it."""
     grace_period: float = 30.0
     """How long a stop waits for running bodies."""
-    poll_interval: float = 1.0
-    """Longest sleep between looks at a backend that other processes may add to."""
     thread_count: int | None = None
     """Threads for plain `def` executors; absent means as many as `concurrency`."""
 

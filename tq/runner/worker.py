@@ -82,7 +82,7 @@ class Worker(Service):
         self._endings = Endings(clock, continuations)
         self._committer = Committer(backend, clock, self._endings.refused)
         self._slots = Slots(settings.concurrency)
-        self._pace = Pace(clock, settings.concurrency, settings.poll_interval, shared=backend.queue.guarantees.shared)
+        self._pace = Pace(clock, settings.concurrency, backend.poll_interval)
         self._report = Reporter(events, clock)
         self._alarms = Alarms(clock, self._spawner)
         self._threads = ThreadPoolExecutor(settings.thread_count or settings.concurrency, "tq-executor")
