@@ -10,7 +10,7 @@ import os
 from hashlib import blake2b
 from itertools import count
 
-__all__ = ["child_id", "flow_id", "join_id", "new_id", "step_id", "step_range"]
+__all__ = ["child_id", "flow_id", "is_new", "join_id", "new_id", "step_id", "step_range"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
 _counter = count(int.from_bytes(os.urandom(4)))
@@ -25,6 +25,11 @@ def new_id(now: float) -> str:
     number |= (next(_counter) & 0xFFFFFFFF) << 50
     number |= int.from_bytes(os.urandom(7)) & 0x3FFFFFFFFFFFF
     return "".join([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])
+
+
+def is_new(id: str) -> bool:
+    """Tell whether an id has the form of `new_id`: then it was made for one task, and is not made a second time."""
+    return len(id) == 26 and not id.strip(_ALPHABET)
 
 
 def _derive(*parts: str | bytes | int) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from tq.errors import BackendUnavailableError, ContentRefusedError, PayloadError, WireError
-from tq.model import NO_EFFECTS, Delivery, Rearm
+from tq.model import NO_EFFECTS, Delivery, Rearm, Remove
 from tq.ports import OutcomeKey, Stored, TaskStore
 
 from .outcome import Told, read_outcome, write_outcome
@@ -110,19 +110,22 @@ class Ledger:
             return False
         key, number = _choice(work.key, work.choice + 1), work.choice + 1
         found = await self._store.put_outcomes([(key, work.written)], now)
-        self._take(work, found.get(key) or Stored(key, work.written, carried=False, at=now), number)
-        if not work.foreign:
-            work.told = read_outcome(work.written)
+        stored = found.get(key) or Stored(key, work.written, carried=False, at=now)
+        work.told = read_outcome(work.written)
+        self._take(work, stored, number)
         return True
 
-    async def find(self, deliveries: Sequence[Delivery]) -> dict[OutcomeKey, Work]:
-        """Return, for deliveries whose outcome is recorded, the work that is left of it."""
-        by_key = {key_of(delivery.message): delivery for delivery in deliveries}
-        found = await self._store.outcomes(list(by_key))
-        works: dict[OutcomeKey, Work] = {}
-        for key, (stored, choice) in (await self._latest(found.values())).items():
-            works[key] = work = Work.of_delivery(by_key[key], Told(Rearm(0.0, 0, b""), NO_EFFECTS), stored.at)
-            self._take(work, stored, choice)
+    async def find(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Work]]:
+        """Return those of the deliveries whose outcome is recorded, with what is left to do of it."""
+        found = await self._store.outcomes(list(dict.fromkeys(key_of(delivery.message) for delivery in deliveries)))
+        latest = await self._latest(found.values())
+        works: list[tuple[Delivery, Work]] = []
+        for delivery in deliveries:
+            key = key_of(delivery.message)
+            if key in found:
+                work = Work.of_delivery(delivery, Told(Remove(), NO_EFFECTS), found[key].at)
+                self._take(work, *latest[key])
+                works.append((delivery, work))
         return works
 
     async def recorded(self, keys: Sequence[OutcomeKey]) -> dict[OutcomeKey, Stored]:
@@ -135,14 +138,14 @@ class Ledger:
         return {key: told for key, (stored, _) in latest.items() if (told := _read(stored)) is not None}
 
     async def close(self, works: Iterable[Work]) -> None:
-        """Note that these are carried out; the note is made up for later if the store is away, and only retention waits.
+        """Note that these are carried out, or do so later where the store is away: only retention waits for it.
 
         The outcome before a retry is noted along: its own commit may have died right after the re-arming.
         """
         for work in works:
             if work.key is not None and not (work.carried and work.again):
                 self._owed += [_choice(work.key, number) for number in range(work.choice + 1)]
-                if work.key.attempt > 0:
+                if work.key.attempt > 0 and not work.held_by:  # a task is held before its effects are written
                     self._owed.append(work.key._replace(attempt=work.key.attempt - 1))
         if not self._owed:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never, cast
 
 from tq.codec import dumps, loads
 from tq.errors import UnknownFormatError, WireError
@@ -65,11 +65,12 @@ def read_outcome(data: bytes) -> Told:
         UnknownFormatError: a newer version of tq wrote it.
         WireError: it is no outcome.
     """
-    words = loads(data)
-    if not isinstance(words, dict) or "v" not in words:
+    read = loads(data)
+    if not isinstance(read, dict) or "v" not in read:
         raise WireError("these bytes are no outcome", data)
+    words = cast("dict[str, Any]", read)
     if words["v"] != FORMAT:
-        raise UnknownFormatError(words["v"], data)  # pyright: ignore[reportUnknownArgumentType] -- it is JSON
+        raise UnknownFormatError(words["v"], data)
     try:
         message = words.get("message")
         return Told(
@@ -94,7 +95,7 @@ def _text(data: bytes | None) -> Any:
 def _bytes(text: Any) -> Any:
     if text is None:
         return None
-    return b64decode(text[0]) if isinstance(text, list) else text.encode()
+    return text.encode() if isinstance(text, str) else b64decode(text[0])
 
 
 # --- endings ----------------------------------------------------------------------------------------------------------
@@ -140,7 +141,8 @@ def _write_message(message: Message) -> list[Any]:
 
 
 def _read_message(words: list[Any]) -> Message:
-    return Message(*words[:3], _bytes(words[3]), *words[4:8], _bytes(words[8]), *words[9:])
+    id, queue, type, body, run_at, generation, attempt, lane, stats, fence = words
+    return Message(id, queue, type, _bytes(body), run_at, generation, attempt, lane, _bytes(stats), fence)
 
 
 def _write_record(record: Record) -> list[Any]:
@@ -154,8 +156,23 @@ def _write_record(record: Record) -> list[Any]:
 
 
 def _read_record(words: list[Any]) -> Record:
-    head = [*words[:3], TaskStatus(words[3]), *words[4:10]]
-    return Record(*head, _bytes(words[10]), words[11], _bytes(words[12]), _bytes(words[13]))
+    task_id, queue, type, status, at, expires_at, generation, attempt, fence, dead, result, error, stats, body = words
+    return Record(
+        task_id,
+        queue,
+        type,
+        TaskStatus(status),
+        at,
+        expires_at,
+        generation,
+        attempt,
+        fence,
+        dead,
+        _bytes(result),
+        error,
+        _bytes(stats),
+        _bytes(body),
+    )
 
 
 def _write_flow(flow: Flow) -> dict[str, Any]:
@@ -177,7 +194,8 @@ def _write_flow(flow: Flow) -> dict[str, Any]:
 
 
 def _read_flow(words: dict[str, Any]) -> Flow:
-    return Flow(**{**words, "join": _read_message(words["join"]), "meta": _bytes(words["meta"])})
+    fields: dict[str, Any] = {**words, "join": _read_message(words["join"]), "meta": _bytes(words["meta"])}
+    return Flow(**fields)
 
 
 def _write_mark(mark: Mark) -> list[Any]:
@@ -185,7 +203,8 @@ def _write_mark(mark: Mark) -> list[Any]:
 
 
 def _read_mark(words: list[Any]) -> Mark:
-    return Mark(*words[:2], StepStatus(words[2]), words[3], _bytes(words[4]), words[5])
+    flow_id, index, status, generation, result, error = words
+    return Mark(flow_id, index, StepStatus(status), generation, _bytes(result), error)
 
 
 def _write_projection(row: Projection) -> list[Any]:
@@ -193,8 +212,22 @@ def _write_projection(row: Projection) -> list[Any]:
 
 
 def _read_projection(words: list[Any]) -> Projection:
-    head = [*words[:5], TaskStatus(words[5]), *words[6:9]]
-    return Projection(*head, _bytes(words[9]), _bytes(words[10]), words[11])
+    task_id, entity_id, entity_type, task_type, queue_id, status, version, created_at, updated_at, *rest = words
+    payload, result, error = rest
+    return Projection(
+        task_id,
+        entity_id,
+        entity_type,
+        task_type,
+        queue_id,
+        TaskStatus(status),
+        version,
+        created_at,
+        updated_at,
+        _bytes(payload),
+        _bytes(result),
+        error,
+    )
 
 
 def _write_chunk(chunk: Chunk) -> list[Any]:

@@ -1,0 +1,103 @@
+"""Ends tasks that wait for a flow: found where they are held, their outcome recorded like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tq.model import Effects, Hold, Place, Remove, Resolve, State, Whereabouts
+from tq.ports import MessageQueue, OutcomeKey, TaskStore
+
+from .custody import as_held
+from .ledger import Ledger, successor
+from .outcome import Told
+from .work import Work
+
+__all__ = ["HeldTasks"]
+
+
+class HeldTasks:
+    """Turns resolves into works.
+
+    A held task is a row of the store, one attempt after the one that ended by waiting. Under that attempt its end is
+    recorded, so that it ends once, however often, and by whomever, it is resolved.
+    """
+
+    def __init__(self, queue: MessageQueue, store: TaskStore, ledger: Ledger) -> None:
+        self._queue = queue
+        self._store = store
+        self._ledger = ledger
+
+    async def open(self, resolves: Sequence[Resolve], now: float) -> list[Work]:
+        """Return the works of those resolves whose task waits for their flow, recorded."""
+        places = await self._store.locate([resolve.task_id for resolve in resolves])
+        keys: dict[str, OutcomeKey] = {}
+        astray: list[Resolve] = []
+        for resolve in resolves:
+            place = places.get(resolve.task_id)
+            if place is not None and place.state is State.HELD and place.held_by == resolve.flow_id:
+                keys[resolve.task_id] = OutcomeKey(place.id, place.generation, place.attempt)
+            else:
+                astray.append(resolve)
+        if astray:
+            keys |= await self._hold(astray, places)
+        found = [resolve for resolve in resolves if resolve.task_id in keys]
+        if not found:
+            return []
+        bodies = await self._bodies(found, keys)
+        works = [
+            Work(
+                Told(Remove(), _with_body(resolve, bodies.get(resolve.task_id))),
+                now,
+                place=Place.STORE,
+                key=keys[resolve.task_id],
+                held_by=resolve.flow_id,
+            )
+            for resolve in found
+        ]
+        await self._ledger.record(works, now)
+        return works
+
+    async def _hold(self, resolves: Sequence[Resolve], places: dict[str, Whereabouts]) -> dict[str, OutcomeKey]:
+        """Hold tasks whose outcome says that they wait, and whose worker has not come so far: the flow was faster."""
+        elsewhere = [resolve.task_id for resolve in resolves if resolve.task_id not in places]
+        if elsewhere and self._queue.guarantees.locates:
+            places = {**places, **await self._queue.locate(elsewhere)}
+        running = {
+            OutcomeKey(place.id, place.generation, place.attempt): resolve
+            for resolve in resolves
+            if (place := places.get(resolve.task_id)) is not None
+        }
+        told = await self._ledger.told(list(running))
+        waiting = [key for key, said in told.items() if said.ending == Hold(running[key].flow_id) and said.message]
+        ended = await self._ledger.recorded([successor(key) for key in waiting])
+        puts = [
+            (as_held(message), running[key].flow_id)
+            for key in waiting
+            if (message := told[key].message) is not None and successor(key) not in ended
+        ]
+        if puts:
+            await self._store.put(puts)
+        return {key.task_id: successor(key) for key in waiting}
+
+    async def _bodies(self, resolves: Sequence[Resolve], keys: dict[str, OutcomeKey]) -> dict[str, bytes]:
+        """Return the bodies of those that leave a dead letter without one: whoever resolves has none at hand."""
+        before = [
+            keys[resolve.task_id]._replace(attempt=keys[resolve.task_id].attempt - 1)
+            for resolve in resolves
+            if any(record.dead and record.body is None for record in resolve.effects.records)
+        ]
+        told = await self._ledger.told(before)
+        return {key.task_id: said.message.body for key, said in told.items() if said.message is not None}
+
+
+def _with_body(resolve: Resolve, body: bytes | None) -> Effects:
+    if body is None:
+        return resolve.effects
+    records = [
+        record._replace(body=body)
+        if record.dead and record.body is None and record.task_id == resolve.task_id
+        else record
+        for record in resolve.effects.records
+    ]
+    return replace(resolve.effects, records=tuple(records))

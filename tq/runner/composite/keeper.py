@@ -1,0 +1,77 @@
+"""Renews leases in both custodies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Self
+
+from tq.model import Delivery, Place, Receipt, Renewal
+from tq.ports import Backend, Custody, Keeper
+
+__all__ = ["BothKeeper", "home_of"]
+
+
+def home_of(part: object) -> Backend | None:
+    """Return the backend that a part belongs to, if it tells."""
+    home: Backend | None = getattr(part, "backend", None)
+    return home
+
+
+class PartKeeper(Keeper):
+    """Renews through the part itself, in the event loop in which the part lives.
+
+    A part that belongs to no backend has no second connection. While that loop is blocked its leases are not renewed.
+    """
+
+    def __init__(self, part: Custody, loop: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
+        self._part = part
+        self._loop = loop
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
+        receipts = [delivery.receipt for delivery in deliveries]
+        call: Coroutine[Any, Any, Renewal] = self._part.renew(receipts, lease)
+        home = self._loop()
+        if home is None or home is asyncio.get_running_loop():
+            return await call
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, home))
+
+
+class BothKeeper(Keeper):
+    """Gives each delivery to the keeper of its place."""
+
+    def __init__(self, queue: Custody, store: Custody, loop: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
+        self._parts = {Place.QUEUE: queue, Place.STORE: store}
+        self._loop = loop
+        self._keepers: dict[Place, Keeper] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for place, part in self._parts.items():
+            home = home_of(part)
+            opened: AbstractAsyncContextManager[Keeper] = (
+                PartKeeper(part, self._loop) if home is None else home.keeper()
+            )
+            self._keepers[place] = await self._stack.enter_async_context(opened)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
+        lost: list[Receipt] = []
+        cancelled: list[Receipt] = []
+        for place, keeper in self._keepers.items():
+            mine = [delivery for delivery in deliveries if delivery.place is place]
+            if mine:
+                renewal = await keeper.renew(mine, lease)
+                lost += renewal.lost
+                cancelled += renewal.cancelled
+        return Renewal(tuple(lost), tuple(cancelled))

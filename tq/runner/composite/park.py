@@ -1,0 +1,58 @@
+"""Moves a running delivery into the store's custody: written there first, then acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tq.model import Delivery, Place, Receipt
+from tq.ports import MessageQueue, TaskStore
+
+from .work import Work
+
+__all__ = ["Parking"]
+
+
+class Parking:
+    """Parks deliveries, and remembers those of which it is not known whether they are parked."""
+
+    def __init__(self, queue: MessageQueue, store: TaskStore) -> None:
+        self._queue = queue
+        self._store = store
+        self._unsure: dict[Receipt, Receipt] = {}
+        """Of deliveries whose parking failed half-way: their receipt → that of the row which may be there."""
+
+    def is_unsure(self, receipt: Receipt) -> bool:
+        """Whether the delivery may have a row besides its message: then its outcome must be recorded for that row."""
+        return receipt in self._unsure
+
+    async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
+        """Return the delivery as the store's, or None where its lease was lost or the id is the store's already."""
+        receipt, message = delivery.receipt, delivery.message
+        if delivery.place is Place.STORE:  # it is where it is to be
+            return None if (await self._store.renew([receipt], lease)).lost else delivery
+        if (await self._queue.renew([receipt], lease)).lost:
+            return None
+        row = self._unsure.get(receipt, Receipt(message.id, token))
+        self._unsure[receipt] = row
+        # Handed out before, by the queue: its outcome will be recorded, should the message come again (`work`).
+        written = await self._store.park(message._replace(fence=delivery.fence), row.token, lease)
+        if not written and (await self._store.renew([row], lease)).lost:
+            del self._unsure[receipt]
+            return None
+        # Should this fail and yet take effect, the row alone is left, and comes when its lease runs out.
+        lost = await self._queue.ack([receipt])
+        del self._unsure[receipt]
+        if lost:  # between the two: another worker has it now, and its outcome counts
+            await self._store.ack([row])
+            return None
+        return delivery._replace(token=row.token, place=Place.STORE, message=message._replace(fence=delivery.fence))
+
+    async def clear(self, works: Iterable[Work]) -> None:
+        """Remove the rows of ended deliveries that may be there."""
+        rows = [
+            self._unsure.pop(work.receipt)
+            for work in works
+            if work.receipt is not None and work.receipt in self._unsure
+        ]
+        if rows:
+            await self._store.ack(rows)
