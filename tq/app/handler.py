@@ -171,6 +171,14 @@ class TaskHandler:
         handler._owned = [handler.backend]
         return handler
 
+    @classmethod
+    def on(
+        cls, backend: Backend, executors: TaskQueuesManager | None = None, *, clock: Clock | None = None, **options: Any
+    ) -> Self:
+        """Return a handler on an open backend, such as `tq.connect(url)` returns; it is not closed with the handler."""
+        parts: dict[str, Any] = {"queue": backend.queue, "store": backend.store, "barrier": backend.barrier}
+        return cls(executors=executors, clock=clock, **parts, **options)
+
     def _default_retries(self, queue: str, type: str) -> int:
         registration = self.executors.get_executor(queue, type)
         return (registration.options if registration is not None else ExecutorOptions()).retries

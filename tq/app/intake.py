@@ -129,9 +129,7 @@ class Intake:
         kind = b"%b\0%b\0%b" % (accepted.type.encode(), accepted.queue_id.encode(), payload)
         occurrence = occurrences.get(kind, 0)
         occurrences[kind] = occurrence + 1
-        derived = child_id(
-            parent.id, parent.generation, accepted.type, accepted.queue_id, payload, occurrence
-        )
+        derived = child_id(parent.id, parent.generation, accepted.type, accepted.queue_id, payload, occurrence)
         return message_of(replace(accepted, id=derived), payload, message.run_at)
 
     def member(self, step: FlowStep) -> Member:

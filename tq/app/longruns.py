@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from tq.errors import HungTaskError
@@ -21,7 +21,7 @@ class ManagedRuns(LongRuns):
         self._interrupt = interrupt
 
     @contextmanager
-    def reserved(self, execution: Execution) -> Iterator[bool]:
+    def reserved(self, execution: Execution) -> Generator[bool]:
         limit = None if execution.registration is None else execution.registration.options.max_concurrent_async
         yield self._manager.can_accept_task(execution.delivery.message.type, limit)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 __all__ = ["draining_on_signals"]
 
 
 @contextmanager
-def draining_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+def draining_on_signals(stop: Callable[[], None]) -> Generator[None]:
     """Call `stop` on the first SIGTERM or SIGINT while the body runs; only in the main thread, else do nothing."""
     loop = asyncio.get_running_loop()
     caught: list[signal.Signals] = []

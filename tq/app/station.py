@@ -1,7 +1,7 @@
 """A worker's station: the worker, and all that has to go on around it while it runs.
 
-    lifespan ─▶ manager ─▶ worker ─▶ upkeep (announce, deadlines, repairs, retention) and feed
-    and back in the other order when it stops
+lifespan ─▶ manager ─▶ worker ─▶ upkeep (announce, deadlines, repairs, retention) and feed
+and back in the other order when it stops
 """
 
 from __future__ import annotations
@@ -248,4 +248,10 @@ class Station(Service):
         self._stopping.set()
 
 
-_NAMES = {Succeeded: "success", Failed: "failed", Rescheduled: "rescheduled", Deferred: "deferred", Released: "released"}
+_NAMES = {
+    Succeeded: "success",
+    Failed: "failed",
+    Rescheduled: "rescheduled",
+    Deferred: "deferred",
+    Released: "released",
+}

@@ -158,9 +158,17 @@ class Actions:
 
     def get_task_result_status(self, task: Task[Any]) -> str:
         """Return "success", "fail", "rescheduled", "deferred" or "pending" (ACT-02)."""
-        outcome = self._attempt(task).outcome
-        names = {Succeeded: "success", Failed: "fail", Rescheduled: "rescheduled", Deferred: "deferred"}
-        return "pending" if outcome is None else names.get(type(outcome), "pending")
+        match self._attempt(task).outcome:
+            case Succeeded():
+                return "success"
+            case Failed():
+                return "fail"
+            case Rescheduled():
+                return "rescheduled"
+            case Deferred():
+                return "deferred"
+            case _:
+                return "pending"
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
@@ -225,7 +233,9 @@ class Actions:
         )
         before = attempt.flows.setdefault(request.id, request)
         if before.members != request.members or before.join != request.join:
-            self.log.warning("flow %s was started already under key %r, with another plan; nothing changes", request.id, name)
+            self.log.warning(
+                "flow %s was started already under key %r, with another plan; nothing changes", request.id, name
+            )
         return request.id
 
     def flow_results(self, task: Task[Any]) -> AsyncIterator[Mapping[str, Any]]:
@@ -292,13 +302,11 @@ def flow_request(
     """
     if len(steps) > MAX_STEPS:
         raise InvalidInputError("steps", len(steps), f"start at most {MAX_STEPS:,} steps in one flow")
-    if not isinstance(join, Join):
-        raise InvalidInputError("join", join, 'give Join("the.type")')
-    if entity is not None and not isinstance(entity, Entity):
-        raise InvalidInputError("entity", entity, "give Entity(type, id)")
+    _must_be(Join, "join", join, 'give Join("the.type")')
+    if entity is not None:
+        _must_be(Entity, "entity", entity, "give Entity(type, id)")
     for index, step in enumerate(steps):
-        if not isinstance(step, FlowStep):
-            raise InvalidInputError(f"steps[{index}]", step, 'give FlowStep("the.type", payload=…)')
+        _must_be(FlowStep, f"steps[{index}]", step, 'give FlowStep("the.type", payload=…)')
     compiled = FailurePolicy.compile(
         policy, len(steps), tolerate=tolerate, quorum=quorum, cancel_siblings=cancel_siblings
     )
@@ -314,3 +322,9 @@ def flow_request(
         worker_id=outside.worker_id,
         consumer_id=consumer_id,
     )
+
+
+def _must_be(kind: type, field: str, value: object, way_out: str) -> None:
+    """Refuse a value of another type: what annotations promise, users do not always keep."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(field, value, way_out)

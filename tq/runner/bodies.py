@@ -148,8 +148,7 @@ class Bodies:
 
     async def _given_payload(self, execution: Execution, registration: Registration) -> Outcome | None:
         """Give the execution its checked payload, and a join its results."""
-        meta = execution.body.get("metadata") or {}
-        if self._attachment is None or not (meta.get("flow_meta") or {}).get("is_join"):
+        if self._attachment is None or not execution.is_join:
             return self._checked(execution, registration)
         try:
             execution.attached = await self._attachment.attach(execution.task)
@@ -195,8 +194,8 @@ class Bodies:
             "task_type": execution.delivery.message.type,
             "worker_id": self._outside.worker_id,
         }
-        given = (execution.body.get("metadata") or {}).get("log_context")
-        return runtime if not given else {**given, **runtime}
+        given = execution.log_context
+        return {**given, **runtime} if given else runtime
 
     # --- time -----------------------------------------------------------------------------------------------------
 

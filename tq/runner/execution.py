@@ -14,6 +14,8 @@ from tq.runner.registry import Registration
 
 __all__ = ["Execution", "Interruption"]
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 class Interruption(Enum):
     """Why tq, and not the executor, ends a body."""
@@ -73,6 +75,20 @@ class Execution:
     @property
     def id(self) -> str:
         return self.delivery.message.id
+
+    @property
+    def is_join(self) -> bool:
+        """Whether it joins a flow."""
+        metadata: Mapping[str, Any] = self.body.get("metadata", _NOTHING)
+        meta: Mapping[str, Any] = metadata.get("flow_meta", _NOTHING)
+        return bool(meta.get("is_join"))
+
+    @property
+    def log_context(self) -> Mapping[str, str]:
+        """What its producer wants on every log line."""
+        metadata: Mapping[str, Any] = self.body.get("metadata", _NOTHING)
+        context: Mapping[str, str] = metadata.get("log_context", _NOTHING)
+        return context
 
     @property
     def task(self) -> Task[Any]:

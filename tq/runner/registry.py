@@ -6,7 +6,6 @@ Generic types are checked when an executor is registered and erased here, nowher
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
@@ -250,5 +249,5 @@ def _differences(before: ExecutorOptions, after: ExecutorOptions) -> str:
 def _caller_names() -> Mapping[str, Any]:
     """Return the local names where a decorator was written: annotations may name classes that only live there."""
     frame = inspect.currentframe()
-    caller = sys._getframe(2) if frame is not None else None  # noqa: SLF001 -- the only way to a caller's names
+    caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
     return dict(caller.f_locals) if caller is not None else {}

@@ -19,12 +19,12 @@ class QueueHandle:
     async def pause(self) -> None:
         """Stop handing out its tasks, for every worker, until resumed; what runs goes on."""
         for part in custodies(self._backend):
-            await part.pause(self.name, True)
+            await part.pause(self.name, paused=True)
 
     async def resume(self) -> None:
         """Hand out its tasks again."""
         for part in custodies(self._backend):
-            await part.pause(self.name, False)
+            await part.pause(self.name, paused=False)
 
     async def paused(self) -> bool:
         """Tell whether the queue is paused."""

@@ -53,7 +53,9 @@ class TaskHandle:
             if record is not None and (live is None or record.generation >= live.generation):
                 return self._result_of(record)
             if live is None:
-                raise ResultNotKeptError(self.id, f"nothing is kept of task {self.id}: set result_ttl or store_on_success")
+                raise ResultNotKeptError(
+                    self.id, f"nothing is kept of task {self.id}: set result_ttl or store_on_success"
+                )
             await looker.again(f"task {self.id}")
 
     def _result_of(self, record: Record) -> Any:
@@ -73,7 +75,9 @@ class TaskHandle:
         if live is None:
             return False
         if live.held_by:
-            await close_flows(self._backend, [(live.held_by, Verdict.CANCELLED, "its task was cancelled")], self._clock.now())
+            await close_flows(
+                self._backend, [(live.held_by, Verdict.CANCELLED, "its task was cancelled")], self._clock.now()
+            )
             return True
         for part in custodies(self._backend):
             if await part.cancel([self.id]):
