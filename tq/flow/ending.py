@@ -12,7 +12,6 @@ from tq.model import (
     Failed,
     Join,
     Mark,
-    Message,
     Outcome,
     Resolve,
     StepStatus,
@@ -77,21 +76,12 @@ def _parent_ended(membership: Membership, outcome: Succeeded | Failed, now: floa
     parent = parent_of(membership.meta)
     if parent is None:
         return ()
-    task, stats = parent.task, dict(parent.task.execution_stats)
+    task, told = parent.task, dict(parent.task.execution_stats)
     if isinstance(outcome, Failed):
-        stats["last_error"] = outcome.error
-    message = Message(
-        task.id, task.queue_id, task.type, parent.body or b"", now, task.generation, task.attempt, fence=task.fence
-    )
-    member = membership_of(task)
-    record = parent.keep.record(
-        message,
-        task.fence,
-        outcome,
-        now,
-        stats=dumps(stats) if stats else b"",
-        member=member is not None and not member.is_join,
-    )
+        told["last_error"] = outcome.error
+    place, stats = membership_of(task), dumps(told) if told else b""
+    member = place is not None and not place.is_join
+    record = parent.keep.record(parent.message, task.fence, outcome, now, stats=stats, member=member)
     row = ending_projection(task, outcome, now=now, discarded=not parent.keep.on_failure)
     effects = Effects(records=(record,) if record else (), projections=(row,) if row else ())
     return (Resolve(task.id, membership.flow_id, effects + ending_effects(task, outcome, now)),)

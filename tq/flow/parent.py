@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from tq.clock import to_datetime
 from tq.codec import amend_body, decode_body
-from tq.model import Ended, Entity, Keep, Task
+from tq.model import Ended, Entity, Keep, Message, Task
 
 from .membership import membership_of
 from .results import verdict_word
@@ -24,8 +24,9 @@ class Parent(NamedTuple):
 
     task: Task[Any]
     """Without payload; its stats are those of the attempt that waited."""
+    message: Message
+    """Its body is empty where none was kept."""
     keep: Keep
-    body: bytes | None
 
 
 def parent_words(ended: Ended) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def parent_of(meta: Mapping[str, Any]) -> Parent | None:
         metadata["flow_meta"] = told["flow_meta"]
         if "verdict" in told:
             metadata["flow_meta"] = {**told["flow_meta"], "verdict": told["verdict"]}
-    entity, created_at, body = told.get("entity"), told.get("created_at"), told.get("body")
+    entity, created_at = told.get("entity"), told.get("created_at")
     task = Task[Any](
         type=told["type"],
         queue_id=told["queue"],
@@ -82,7 +83,8 @@ def parent_of(meta: Mapping[str, Any]) -> Parent | None:
     )
     on_failure, on_success, result_ttl, dead_ttl = told["keep"]
     keep = Keep(on_failure=on_failure, on_success=on_success, result_ttl=result_ttl, dead_ttl=dead_ttl)
-    return Parent(task, keep, None if body is None else body.encode())
+    head = (task.id, task.queue_id, task.type, (told.get("body") or "").encode())
+    return Parent(task, Message(*head, 0.0, task.generation, task.attempt, fence=task.fence), keep)
 
 
 def _without_parent(body: bytes) -> str:

@@ -112,7 +112,9 @@ class Reconciler:
     async def _deadlines(self, states: list[FlowState], now: float, tick: Tick) -> None:
         passed = [state for state in states if state.flow.deadline is not None and state.flow.deadline <= now]
         verdicts = [(state.id, Verdict.TIMED_OUT, "") for state in passed]
-        tick.closed += await close_flows(self._backend, verdicts, now)
+        closed = await close_flows(self._backend, verdicts, now)
+        tick.closed += closed
+        tick.more |= any(cancels_members(state) for state in closed)
 
     async def _spread(self, state: FlowState, now: float, tick: Tick) -> int:
         chunks = max(1, self._members // 500)
@@ -123,8 +125,10 @@ class Reconciler:
 
     async def _cancel(self, state: FlowState, now: float, tick: Tick) -> int:
         after = self._cancelled.get(state.id, -1)
-        found, reached = await cancel_members(self._backend, state, now, after, self._members)
+        found, reached, closed = await cancel_members(self._backend, state, now, after, self._members)
         tick.cancelled += found
+        tick.closed += closed
+        tick.more |= bool(closed)
         if reached >= state.flow.total:
             self._cancelled.pop(state.id, None)
             await barrier_of(self._backend).advance(state.id, tidied=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 from tq.ids import step_id
 from tq.model import Batch, Effects, FlowState, State, Verdict, Whereabouts
@@ -15,6 +16,17 @@ from .results import missing
 __all__ = ["cancel_members", "cancels_members", "locate", "spread_members"]
 
 log = logging.getLogger("tq")
+
+
+class Cancelled(NamedTuple):
+    """What one walk over members came to."""
+
+    found: int
+    """Members that were alive."""
+    reached: int
+    """The index to go on from; the flow's total when all are through."""
+    closed: list[FlowState]
+    """Flows for which a member waited, cancelled with it."""
 
 
 def cancels_members(state: FlowState) -> bool:
@@ -46,13 +58,14 @@ async def spread_members(backend: Backend, state: FlowState, now: float, chunks:
     return written
 
 
-async def cancel_members(backend: Backend, state: FlowState, now: float, after: int, limit: int) -> tuple[int, int]:
+async def cancel_members(backend: Backend, state: FlowState, now: float, after: int, limit: int) -> Cancelled:
     """Of the `limit` members that follow index `after`, cancel those that have not ended.
 
-    Returns how many were found alive, and the index to go on from, which is the flow's total when all are through. The
-    flow is closed, so that no more members are recorded and the walk misses none.
+    The flow is closed, so that no more members are recorded and the walk misses none. A member that waits for a flow of
+    its own is cancelled by cancelling that flow.
     """
-    found, page = 0, await missing(barrier_of(backend), state, after, limit)
+    found, closed = 0, list[FlowState]()
+    page = await missing(barrier_of(backend), state, after, limit)
     for start in range(0, len(page), WIDTH):
         ids = [step_id(state.id, index) for index in page[start : start + WIDTH]]
         # A message moves from queue to store, never back: asked in this order, none is missed.
@@ -60,8 +73,8 @@ async def cancel_members(backend: Backend, state: FlowState, now: float, after: 
         found += len(live)
         held = [place.held_by for place in (await locate(backend, ids)).values() if place.state is State.HELD]
         reason = f"flow {state.id}, to which its task belongs, was {state.verdict or 'closed'}"
-        await close_flows(backend, [(flow_id, Verdict.CANCELLED, reason) for flow_id in held if flow_id], now)
-    return found, min(after + limit, state.flow.total)
+        closed += await close_flows(backend, [(flow_id, Verdict.CANCELLED, reason) for flow_id in held if flow_id], now)
+    return Cancelled(found, min(after + limit, state.flow.total), closed)
 
 
 async def locate(backend: Backend, ids: list[str]) -> dict[str, Whereabouts]:
