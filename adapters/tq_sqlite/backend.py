@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
@@ -48,11 +48,23 @@ class SqliteBackend(Backend):
         self.barrier = SqliteBarrier(self, self._database)
         self.projections = SqliteProjections(self, self._database)
         self.poll_interval = settings.poll_interval
+        """Seconds after which a worker without work should ask `changed`, or simply claim."""
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **options: Any) -> Self:
         """Open the database that `url` names; options are the fields of `SqliteSettings`."""
         return cls(SqliteSettings.parse(url, **options), clock or SystemClock())
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call back when something may fall due earlier than a worker was told; return what takes the wish back.
+
+        Tells of this backend's own commits; for those of other processes there is `changed`.
+        """
+        return self._database.on_change(callback)
+
+    async def changed(self) -> bool:
+        """Tell whether other processes have committed since this was last asked; costs next to nothing."""
+        return await self._database.changed()
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
         def hop(db: Connection) -> Hop:

@@ -22,7 +22,7 @@ _REMEMBERED = 200_000
 
 _COLUMNS = (
     "m.id, m.queue, m.type, m.body, m.run_at, m.generation, m.attempt, m.lane, m.stats, m.fence,"
-    " m.crashes, m.solo_crashes, m.unknown_since, m.cancelled, m.seq"
+    " m.ended, m.crashes, m.solo_crashes, m.unknown_since, m.cancelled, m.seq"
 )
 
 # The types that wait, by queue: one step of the index for each, however many messages there are.
@@ -38,6 +38,9 @@ _KINDS = """
 
 _DUE = "WHERE w.queue = ? AND w.type = ? AND w.due <= ? ORDER BY w.due, w.seq LIMIT ?"
 
+# Every task passes here, and a tuple made as what it is costs half of what a call by name does.
+_made = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] -- items of any type
+
 Kind = tuple[str, str]
 Row = tuple[Any, ...]
 
@@ -45,15 +48,14 @@ Row = tuple[Any, ...]
 def claim_messages(db: Connection, claim: Claim, place: Place) -> Claimed:
     """Hand out due messages, those that came due first before the others."""
     reclaim(db)
-    told = _told(db, claim.worker)
     if claim.limit <= 0 or not claim.queues:
-        return Claimed([], None, told)
+        return Claimed([], None, _told(db, claim.worker))
     served: list[Kind] = db.execute(_KINDS, (json.dumps(list(dict.fromkeys(claim.queues))),)).fetchall()
     kinds = [kind for kind in served if kind not in claim.exclude] if claim.exclude else served
     rows = _take(db, kinds, claim.limit)
     deliveries = _hand_out(db, rows, claim, place) if rows else []
-    next_due = None if len(deliveries) == claim.limit else _next_due(db, served)
-    return Claimed(deliveries, next_due, told)
+    next_due = None if len(deliveries) == claim.limit else _next_due(db, kinds)
+    return Claimed(deliveries, next_due, _told(db, claim.worker))
 
 
 def reclaim(db: Connection) -> None:
@@ -68,7 +70,7 @@ def reclaim(db: Connection) -> None:
     if dead:
         db.executemany("DELETE FROM tq_leases WHERE token = ? AND seq = ?", [(token, seq) for _, seq, token in dead])
         db.executemany(
-            "UPDATE tq_messages SET crashes = crashes + 1, solo_crashes = solo_crashes + ?, fence = fence + 1"
+            "UPDATE tq_messages SET crashes = crashes + 1, solo_crashes = solo_crashes + ?, ended = ended + 1"
             " WHERE seq = ?",
             [(solo, seq) for solo, seq, _ in dead],
         )
@@ -113,7 +115,8 @@ def _take(db: Connection, kinds: Sequence[Kind], limit: int) -> list[Row]:
     chosen = list(islice(heapq.merge(*cursors), limit))
     for cursor in cursors:
         cursor.close()
-    for number, (due, seq) in {number: (due, seq) for due, seq, number in chosen}.items():  # the last of each kind
+    last: dict[int, tuple[float, int]] = {number: (due, seq) for due, seq, number in chosen}
+    for number, (due, seq) in last.items():
         _pass(db, kinds[number], due, seq)
     # CROSS JOIN keeps the order of the list, which is the order of handing out.
     return db.execute(
@@ -131,7 +134,7 @@ def _hand_out(db: Connection, rows: Sequence[Row], claim: Claim, place: Place) -
     token, until = claim.token, db.now + claim.lease
     db.execute(
         "INSERT INTO tq_leases (token, seq, until) SELECT ?, value, ? FROM json_each(?)",
-        (token, until, numbers([row[14] for row in rows])),
+        (token, until, numbers([row[15] for row in rows])),
     )
     db.execute(
         "INSERT INTO tq_claims (token, until) VALUES (?1, ?2) ON CONFLICT (token) DO UPDATE SET until = min(until, ?2)",
@@ -140,13 +143,11 @@ def _hand_out(db: Connection, rows: Sequence[Row], claim: Claim, place: Place) -
     remembered = db.seqs
     if len(remembered) > _REMEMBERED:
         remembered.clear()
-    remembered.update([(row[0], row[14]) for row in rows if not row[7]])
-    # Every task passes here, and a tuple made as what it is costs half of what a call by name does.
-    made = tuple.__new__
+    remembered.update([(row[0], row[15]) for row in rows if not row[7]])
     return [
-        made(
+        _made(
             Delivery,
-            (made(Message, row[:10]), token, row[9] + 1, row[10], row[11], row[12], row[13] == 1, place),
+            (_made(Message, row[:10]), token, row[9] + row[10] + 1, row[11], row[12], row[13], row[14] == 1, place),
         )
         for row in rows
     ]

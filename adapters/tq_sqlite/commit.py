@@ -166,8 +166,8 @@ def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[s
     closed += [flow_id for flow_id, verdict, reason in pool.verdicts if close_flow(db, flow_id, verdict, reason)]
     if pool.confirms:
         confirm_joins(db, pool.confirms)
-    states_now = release_joins(db, closed)
     duplicates = insert(db, pool.messages)
+    states_now = release_joins(db, closed)
     for flow_id, number in pool.spreads:
         advance_flow(db, flow_id, number, None)
     if pool.chunks:
@@ -184,13 +184,14 @@ def _resolve(db: Connection, pool: _Pool) -> None:
     while pool.resolves:
         resolves, pool.resolves = pool.resolves, []
         for task_id, flow_id, effects in resolves:
-            body = resolve(db, task_id, flow_id)
-            if body is None:
+            held = resolve(db, task_id, flow_id)
+            if held is None:
                 continue
+            body, fence = held
             pool.take(effects, fenced=True)
             # A dead letter keeps the body, so that it can be replayed; whoever resolves does not have it at hand.
             pool.records = [
-                record._replace(body=body)
+                record._replace(body=body, fence=max(record.fence, fence))
                 if record.dead and record.body is None and record.task_id == task_id
                 else record
                 for record in pool.records

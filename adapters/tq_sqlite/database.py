@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from tq.clock import Clock
@@ -33,7 +34,7 @@ class Database:
         self.settings = settings
         self.clock = clock
         self.place = settings.path or ":memory:"
-        self._listeners: list[Callable[[], object]] = []
+        self._listeners: list[tuple[asyncio.AbstractEventLoop | None, Callable[[], object]]] = []
         self._closed = False
         self._version = 0
         self._writer = connect(settings)
@@ -56,8 +57,7 @@ class Database:
                 value, added = await asyncio.wrap_future(running)
             except asyncio.CancelledError:
                 # What was begun is done all the same, and somebody may be waiting for it.
-                loop = asyncio.get_running_loop()
-                running.add_done_callback(lambda done: self._finished_alone(done, loop))
+                running.add_done_callback(self._finished_alone)
                 raise
         if added:
             self._tell()
@@ -87,9 +87,19 @@ class Database:
             return self._look()
         return await asyncio.wrap_future(self._submit(self._writing, self._look))
 
-    def on_change(self, callback: Callable[[], object]) -> None:
-        """Call back, in the event loop, after every commit of this backend that made something due."""
-        self._listeners.append(callback)
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call back after every commit of this backend that may make something due earlier; return what ends it.
+
+        The callback is made in the event loop in which this was called.
+        """
+        listener = (running_loop(), callback)
+        self._listeners.append(listener)
+
+        def forget() -> None:
+            with suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return forget
 
     def close(self) -> None:
         """Finish what was begun and close the connections; may be called twice."""
@@ -120,7 +130,7 @@ class Database:
         seen, self._version = self._version, version
         return seen not in (0, version)
 
-    # --- in the loop ----------------------------------------------------------------------------------------------
+    # --- on either side -------------------------------------------------------------------------------------------
 
     def _submit(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> Future[T]:
         if self._closed:
@@ -128,14 +138,27 @@ class Database:
         return pool.submit(call)
 
     def _tell(self) -> None:
-        for callback in self._listeners:
-            callback()
+        here = running_loop()
+        for loop, callback in list(self._listeners):
+            if loop is here or loop is None:
+                callback()
+            else:
+                with suppress(RuntimeError):  # that loop is closed: nobody waits there
+                    loop.call_soon_threadsafe(callback)
 
-    def _finished_alone(self, done: Future[tuple[T, bool]], loop: asyncio.AbstractEventLoop) -> None:
+    def _finished_alone(self, done: Future[tuple[T, bool]]) -> None:
         if done.cancelled():
             return
         error = done.exception()
         if error is not None:
             log.warning("a transaction failed after its caller had gone: %s", error)
-        elif done.result()[1] and not loop.is_closed():
-            loop.call_soon_threadsafe(self._tell)
+        elif done.result()[1]:
+            self._tell()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop of this thread, if one runs."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -94,10 +94,13 @@ def confirm_joins(db: Connection, joins: Sequence[tuple[str, int]]) -> None:
 
 
 def reopen_flow(db: Connection, asked: Reopen) -> list[int] | None:
-    """Open the next generation; return the indexes that are missing again, or None if it was not possible."""
+    """Open the next generation; return the indexes that are missing again, or None if it was not possible.
+
+    A flow whose join is not yet on its way stays as it is: that join would be lost.
+    """
     row = db.execute(
         "SELECT total, allowed, needed, succeeded FROM tq_flows"
-        " WHERE id = ? AND generation = ? AND verdict IS NOT NULL",
+        " WHERE id = ? AND generation = ? AND verdict IS NOT NULL AND confirmed = 1",
         (asked.flow_id, asked.generation - 1),
     ).fetchone()
     if row is None:

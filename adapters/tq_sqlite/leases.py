@@ -109,7 +109,7 @@ def rearm(db: Connection, rearms: Sequence[tuple[Receipt, Rearm]]) -> list[Recei
     lost, held = _split(db, rearms)
     _end(db, {receipt: lease for receipt, lease, _ in held})
     db.executemany(
-        "UPDATE tq_messages SET run_at = ?, attempt = ?, stats = ?, unknown_since = ?, fence = fence + 1 WHERE seq = ?",
+        "UPDATE tq_messages SET run_at = ?, attempt = ?, stats = ?, unknown_since = ?, ended = ended + 1 WHERE seq = ?",
         [(*again, lease.seq) for _, lease, again in held],
     )
     requeue(db, [lease.seq for _, lease, _ in held])
@@ -121,7 +121,7 @@ def hold(db: Connection, holds: Sequence[tuple[Receipt, Hold]]) -> list[Receipt]
     lost, held = _split(db, holds)
     _end(db, {receipt: lease for receipt, lease, _ in held})
     db.executemany(
-        "UPDATE tq_messages SET held = ?, fence = fence + 1 WHERE seq = ?",
+        "UPDATE tq_messages SET held = ?, ended = ended + 1 WHERE seq = ?",
         [(ending.flow_id, lease.seq) for _, lease, ending in held],
     )
     return lost
@@ -146,7 +146,7 @@ def release(db: Connection, receipts: Sequence[Receipt]) -> None:
     _end(db, found)
     rows = [lease.seq for lease in found.values()]
     db.execute(
-        "UPDATE tq_messages SET fence = fence + 1 WHERE seq IN (SELECT value FROM json_each(?))", (numbers(rows),)
+        "UPDATE tq_messages SET ended = ended + 1 WHERE seq IN (SELECT value FROM json_each(?))", (numbers(rows),)
     )
     requeue(db, rows)
 

@@ -111,23 +111,25 @@ def put(db: Connection, messages: Sequence[tuple[Message, str]]) -> None:
             enter(db, last)
             continue
         found = db.execute(
-            "SELECT seq FROM tq_messages WHERE id = ? AND (generation, attempt) < (?, ?)",
+            "SELECT seq, held <> '' FROM tq_messages WHERE id = ? AND (generation, attempt) < (?, ?)",
             (message.id, message.generation, message.attempt),
         ).fetchone()
         if found is None:
             continue
         seq: int = found[0]
-        ready = leave(db, [seq]) or db.execute("DELETE FROM tq_leases WHERE seq = ?", (seq,)).rowcount
-        ready = ready or db.execute("SELECT held <> '' FROM tq_messages WHERE seq = ?", (seq,)).fetchone()[0]
+        running = db.execute("DELETE FROM tq_leases WHERE seq = ?", (seq,)).rowcount
+        ready = running or leave(db, [seq]) or found[1]
         db.execute(
-            "UPDATE tq_messages SET body = ?, run_at = ?, generation = ?, attempt = ?, stats = ?,"
-            " fence = max(fence, ?), held = ? WHERE seq = ?",
+            "UPDATE tq_messages SET body = ?, run_at = ?, generation = ?, attempt = ?, stats = ?, fence = ?,"
+            " ended = max(fence + ended + ? - ?, 0), held = ? WHERE seq = ?",
             (
                 message.body,
                 message.run_at,
                 message.generation,
                 message.attempt,
                 message.stats,
+                message.fence,
+                running,
                 message.fence,
                 flow,
                 seq,
@@ -137,17 +139,16 @@ def put(db: Connection, messages: Sequence[tuple[Message, str]]) -> None:
             requeue(db, [seq])
 
 
-def resolve(db: Connection, task_id: str, flow_id: str) -> bytes | None:
-    """End a message that this flow holds; return its body, or None where it is not held by it."""
+def resolve(db: Connection, task_id: str, flow_id: str) -> tuple[bytes, int] | None:
+    """End a message that this flow holds; return its body and fence, or None where it is not held by it."""
     row = db.execute(
-        "SELECT seq, lane, body FROM tq_messages WHERE id = ? AND held = ? AND held <> ''", (task_id, flow_id)
+        "SELECT seq, lane, body, fence + ended FROM tq_messages WHERE id = ? AND held = ? AND held <> ''", (task_id, flow_id)
     ).fetchone()
     if row is None:
         return None
     db.execute("DELETE FROM tq_messages WHERE seq = ?", (row[0],))
     promote(db, [(row[0], row[1])])
-    body: bytes = row[2]
-    return body
+    return row[2], row[3]
 
 
 def cancel(db: Connection, ids: Sequence[str]) -> list[str]:

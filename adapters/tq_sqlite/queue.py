@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tq.model import Claim, Message, Place, Rearm, Receipt, Renewal, Whereabouts
@@ -30,8 +30,6 @@ class SqliteCustody(Custody):
         self.backend = backend
         """The server that this is a part of: parts of one backend are written in one transaction."""
         self.guarantees = Guarantees(durable=not database.settings.private, shared=not database.settings.private)
-        self.poll_interval = database.settings.poll_interval
-        """Seconds after which to look for what other processes added."""
         self._database = database
 
     async def add(self, messages: Sequence[Message]) -> list[str]:
@@ -72,14 +70,6 @@ class SqliteCustody(Custody):
 
     async def close(self) -> None:
         await self.backend.close()
-
-    async def changed(self) -> bool:
-        """Tell whether other processes have committed since this was last asked; costs next to nothing."""
-        return await self._database.changed()
-
-    def on_change(self, callback: Callable[[], object]) -> None:
-        """Call back after every commit of this backend that made something due, or that set a due time."""
-        self._database.on_change(callback)
 
 
 class SqliteQueue(SqliteCustody, MessageQueue):

@@ -34,12 +34,12 @@ _JOIN = (
 )
 
 _VERSION_1 = (
-    # `fence` counts the hand-outs that are over; `held` is the flow whose end the task waits for. The body comes last:
+    # `ended` counts the hand-outs that are over; `held` is the flow whose end the task waits for. The body comes last:
     # what lies behind a long one is slow to reach.
     """CREATE TABLE tq_messages (
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, type TEXT NOT NULL,
         run_at REAL NOT NULL, generation INTEGER NOT NULL, attempt INTEGER NOT NULL, lane TEXT NOT NULL,
-        fence INTEGER NOT NULL, crashes INTEGER NOT NULL DEFAULT 0, solo_crashes INTEGER NOT NULL DEFAULT 0,
+        fence INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0, solo_crashes INTEGER NOT NULL DEFAULT 0,
         unknown_since REAL NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0, held TEXT NOT NULL DEFAULT '',
         stats BLOB NOT NULL, body BLOB NOT NULL)""",
     "CREATE INDEX tq_messages_lane ON tq_messages (lane, seq) WHERE lane <> ''",
