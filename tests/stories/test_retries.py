@@ -91,7 +91,7 @@ async def test_the_last_error_its_stack_and_meta_are_kept(url: str, clock: Virtu
     @executors.executor("work", retries=0)
     async def work(task: Task[Any], actions: Actions) -> None:
         try:
-            {}["deep"]
+            dict[str, str]()["deep"]
         except KeyError as error:
             actions.fail(task, error, {"where": "here", "retry_count": 99})
 

@@ -24,7 +24,7 @@ def resolve(yielded: object, registrations: Sequence[Registration]) -> dict[Any,
     given: dict[Any, Any] = {}
     objects: list[object] = []
     if isinstance(yielded, Mapping):
-        given = dict(cast("Mapping[Any, Any]", yielded))  # pyright knows less of it than mypy
+        given = dict(cast("dict[Any, Any]", yielded))
         objects = list(given.values())
     elif isinstance(yielded, tuple | list):
         objects = list(cast("Iterable[object]", yielded))

@@ -32,20 +32,23 @@ class Reporter:
         self._clock = clock
         self._rounds: dict[tuple[str, str], _Round] = {}
         """By (token, queue)."""
+        self._seen: set[str] = set()
 
     async def consumed(self, deliveries: Sequence[Delivery], consumer_id: Callable[[str], str]) -> None:
         """Deliveries have arrived."""
         events = self._events
         if events.wants_queue:
             await events.message_consumed(deliveries)
-        if not events.wants_workers:
+        for queue in {delivery.message.queue for delivery in deliveries} - self._seen:
+            self._seen.add(queue)
+            await events.consumer_seen(queue, consumer_id(queue))
+        if not events.wants_batches:
             return
         by_queue: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             by_queue.setdefault(delivery.message.queue, []).append(delivery)
         for queue, group in by_queue.items():
             consumer = consumer_id(queue)
-            await events.consumer_seen(queue, consumer)
             types = list(dict.fromkeys(delivery.message.type for delivery in group))
             await events.batch_started(queue, consumer, len(group), types)
             self._rounds[group[0].token, queue] = _Round(len(group), self._clock.now())
