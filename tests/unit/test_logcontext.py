@@ -262,6 +262,7 @@ def test_a_record_that_is_formatted_elsewhere_keeps_its_context() -> None:
     with log_context({"tenant": "t-9"}):
         assert LogContextFilter().filter(record)
     assert LogContextFormatter().format(record) == "[tenant:t-9] hello"
+    assert record.message == "hello", "what others read of it is untouched"
 
 
 # --- loggers ----------------------------------------------------------------------------------------------------------
@@ -321,10 +322,12 @@ def test_a_child_logger_adds_what_its_parent_does_not_get(written: Written) -> N
     child = child_logger({"step": "2"}, parent=parent)
     child.info("child")
     parent.child({"step": "3"}).info("other child")
+    child.child({"step": "4"}).info("grandchild")
     parent.info("parent")
     assert written.lines == [
         "[orders] [step:2] [tenant:t-9] child",
         "[orders] [step:3] [tenant:t-9] other child",
+        "[orders] [step:4] [tenant:t-9] grandchild",
         "[orders] [tenant:t-9] parent",
     ]
 

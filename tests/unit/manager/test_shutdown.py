@@ -80,15 +80,12 @@ async def test_completed_and_abandoned_tasks_are_told_apart(clock: Clock) -> Non
 
 @pytest.mark.spec("ATM-16")
 async def test_what_ends_in_the_last_instant_counts_as_completed(clock: Clock) -> None:
-    bodies, manager = Bodies(), AsyncTaskManager(clock=clock)
-    signal = asyncio.Event()
-    body = bodies.start()
-    manager.handoff_task(a_task(), body)
-    shutdown = asyncio.create_task(manager.shutdown(signal))
+    manager = AsyncTaskManager(shutdown_grace_period=10, clock=clock)
+    manager.handoff_task(a_task(), asyncio.create_task(asyncio.sleep(10)))
     await settle()
-    bodies.ends(body).set()
-    signal.set()
-    assert await shutdown == ShutdownResult(completed_during_grace=1, abandoned_task_ids=())
+    assert await manager.shutdown() == ShutdownResult(completed_during_grace=1, abandoned_task_ids=())
+    await settle()
+    assert manager.get_metrics().total_completed == 1
 
 
 async def test_resetting_counters_meanwhile_changes_no_result(clock: Clock) -> None:
@@ -196,8 +193,9 @@ async def test_a_body_that_was_evicted_is_waited_for_and_not_abandoned(clock: Cl
     manager.handoff_task(a_task(), bodies.start(stubborn=True), abandon=lambda: given_back.append("t-1"))
     await settle()
     manager.sweep(clock.now() + 11)
+    manager.handoff_task(a_task("t-2"), asyncio.create_task(asyncio.sleep(5)))
     before = clock.now()
-    assert await manager.shutdown() == ShutdownResult(completed_during_grace=0, abandoned_task_ids=())
+    assert await manager.shutdown() == ShutdownResult(completed_during_grace=1, abandoned_task_ids=())
     assert clock.now() == before + 20
     assert not given_back
     await bodies.end()
