@@ -138,6 +138,18 @@ async def test_a_reserved_slot_is_nobody_elses(clock: Clock) -> None:
     assert manager.can_accept_task("video.transcode", 1)
 
 
+async def test_two_slots_of_one_id_take_one_body(clock: Clock) -> None:
+    """A task that is delivered twice may be on its way twice."""
+    bodies, manager = Bodies(), AsyncTaskManager(2, clock=clock)
+    first, second = manager.reserve(a_task()), manager.reserve(a_task())
+    assert second is not None
+    assert manager.handoff_task(a_task(), bodies.start(), slot=first)
+    assert not manager.handoff_task(a_task(), bodies.start(), slot=second)
+    second.release()
+    assert manager.can_accept_task()
+    await bodies.end()
+
+
 async def test_a_slot_that_is_not_used_is_given_back_once(clock: Clock) -> None:
     manager = AsyncTaskManager(2, clock=clock)
     first, second = manager.reserve(a_task("a")), manager.reserve(a_task("b"))
