@@ -97,7 +97,8 @@ def test_a_kill_while_the_join_writes_leaves_no_half_report(tmp_path: Path) -> N
     process = start(folder, home)
     until = time.monotonic() + LAST
     while not (home / ".report.json.partial").exists():
-        assert process.poll() is None and time.monotonic() < until
+        assert process.poll() is None
+        assert time.monotonic() < until
     kill(process)
     assert not (home / "report.json").exists()
     assert "Resuming run 1" in finish(folder, home)

@@ -1,9 +1,10 @@
 """The command line `tq`: a thin face over `tq.app`, and the demo. Nothing here is known to a rule of its own.
 
-    main ─▶ program (the commands) ─▶ command (common options, errors) ─▶ tasks flows dead queues · worker · demo
-                                      output, text (what people and programs read)
+main ─▶ program (the commands) ─▶ command (common options, errors) ─▶ tasks flows dead queues · worker · demo
+                                  output, text (what people and programs read)
 """
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -19,6 +20,6 @@ def main() -> None:
         print("tq: the command line needs typer and rich: pip install 'tq-tasks[cli]'", file=sys.stderr)
         raise SystemExit(1) from None
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of files and tasks may hold what the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):  # names of files and tasks may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     program(prog_name="tq")

@@ -25,7 +25,9 @@ DEFAULT_URL = "sqlite:///tq.db"
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", help=f"The backend; TQ_URL if not given, and {DEFAULT_URL} without that.", show_default=False),
+    typer.Option(
+        "--url", help=f"The backend; TQ_URL if not given, and {DEFAULT_URL} without that.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
@@ -38,12 +40,14 @@ class Common:
     url: str = DEFAULT_URL
     json: bool = False
     debug: bool = False
+    url_given: bool = False
+    """Whether `--url` was written, and is no default."""
 
 
 def command(
     *, url: bool = True
 ) -> Callable[[Callable[Concatenate[Common, A], Coroutine[Any, Any, None] | None]], Callable[..., None]]:
-    """Make a command of a function whose first argument is `Common`; `url=False` is for those that open nothing named so.
+    """Make a command of a function whose first argument is `Common`; without `url` it takes no --url.
 
     The options stand on each command and on `tq` itself: people write them where they think of them.
     """
@@ -54,7 +58,8 @@ def command(
             *, ctx: typer.Context, url: str | None = None, json: bool = False, debug: bool = False, **given: Any
         ) -> None:
             before = ctx.obj if isinstance(ctx.obj, Common) else Common()
-            common = Common(url or before.url, json or before.json, debug or before.debug)
+            given_url = url is not None or before.url_given
+            common = Common(url or before.url, json or before.json, debug or before.debug, given_url)
             _run(cast("Callable[..., Coroutine[Any, Any, None] | None]", function), common, given)
 
         own = inspect.signature(function)
@@ -63,7 +68,7 @@ def command(
             parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in list(own.parameters.values())[1:]
         ]
-        added = {"json": (Json, False), "debug": (Debug, False)}
+        added: dict[str, tuple[Any, Any]] = {"json": (Json, False), "debug": (Debug, False)}
         if url:
             added = {"url": (Url, None), **added}
         parameters += [
@@ -79,9 +84,7 @@ def command(
     return decorate
 
 
-def _run(
-    function: Callable[..., Coroutine[Any, Any, None] | None], common: Common, given: dict[str, Any]
-) -> None:
+def _run(function: Callable[..., Coroutine[Any, Any, None] | None], common: Common, given: dict[str, Any]) -> None:
     try:
         work = function(common, **given)
         if work is not None:

@@ -17,7 +17,7 @@ from .text import plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "document", "fail", "line", "note", "silence", "table"]
+__all__ = ["console", "document", "fail", "line", "note", "silence", "table", "tree"]
 
 STYLES: Mapping[str, str] = {
     "executed": "green",
@@ -93,6 +93,16 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     for row in cells:
         shown.add_row(*[Text(cell, style=STYLES.get(cell, "")) for cell in row])
     console().print(shown)
+
+
+def tree(head: str, branches: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Print a head, its branches, and their leaves."""
+    line(head)
+    for number, (branch, leaves) in enumerate(branches, start=1):
+        last = number == len(branches)
+        line(f"{'└' if last else '├'}── {branch}")
+        for place, leaf in enumerate(leaves, start=1):
+            line(f"{' ' if last else '│'}   {'└' if place == len(leaves) else '├'}── {leaf}")
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

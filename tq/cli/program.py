@@ -7,7 +7,13 @@ import os
 import typer
 
 from .command import DEFAULT_URL, Common, Debug, Json, Url
+from .dead import dead
 from .demo.command import demo
+from .flow import flow
+from .flows import flows
+from .queues import queues
+from .tasks import tasks
+from .worker.command import worker
 
 __all__ = ["program"]
 
@@ -29,7 +35,13 @@ def root(ctx: typer.Context, *, url: Url = None, json: Json = False, debug: Debu
     is 1, and 2 for a command that was mistyped.
     """
     debug = debug or os.environ.get("TQ_DEBUG", "") not in ("", "0")
-    ctx.obj = Common(url or os.environ.get("TQ_URL") or DEFAULT_URL, json, debug)
+    ctx.obj = Common(url or os.environ.get("TQ_URL") or DEFAULT_URL, json, debug, url is not None)
 
 
 program.command("demo")(demo)
+program.command("tasks")(tasks)
+program.command("flows")(flows)
+program.command("flow")(flow)
+program.command("queues")(queues)
+program.add_typer(dead)
+program.command("worker")(worker)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tq.clock import to_datetime
 
-__all__ = ["instant", "plain", "shortened"]
+__all__ = ["instant", "moment", "plain", "shortened"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -30,3 +30,8 @@ def instant(when: float | datetime | None) -> str:
         return ""
     moment = when if isinstance(when, datetime) else to_datetime(when)
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def moment(when: float | None) -> datetime | None:
+    """Return an instant as JSON output has it."""
+    return None if when is None else to_datetime(when)

@@ -30,8 +30,10 @@ INTERRUPTED = 130
 @command(url=False)
 def demo(
     common: Common,
+    *,
     folder: Annotated[
-        Path | None, typer.Argument(help="The folder to measure; tq's own sources if none is given.", show_default=False)
+        Path | None,
+        typer.Argument(help="The folder to measure; tq's own sources if none is given.", show_default=False),
     ] = None,
     database: Annotated[Path, typer.Option(help="The SQLite file that keeps every run.")] = Path("tq-demo.db"),
     report: Annotated[Path, typer.Option(help="Where the join writes its report.")] = Path("report.json"),
@@ -60,7 +62,9 @@ def demo(
     driven = _drive(settings, quiet=common.json)
     if not driven.ended:
         done = driven.status.succeeded + driven.status.failed
-        fail(f"stopped after {done:,} of {driven.status.total:,} files; the same command goes on from here", INTERRUPTED)
+        fail(
+            f"stopped after {done:,} of {driven.status.total:,} files; the same command goes on from here", INTERRUPTED
+        )
     if driven.error is not None:
         fail(f"the report could not be written: {plain(driven.error)}; the same command tries again")
     _tell(settings, driven, as_json=common.json)

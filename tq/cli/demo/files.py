@@ -42,7 +42,7 @@ def find_files(folder: Path, *, everything: bool = False, but: Collection[Path] 
     found: list[str] = []
 
     def note(error: OSError) -> None:
-        found.append(os.fspath(error.filename))
+        found.append(str(error.filename))
 
     for parent, folders, names in os.walk(folder, onerror=note):
         if not everything:

@@ -1,7 +1,7 @@
 """Which run a folder is at: found in the database, so that it makes no difference when the process was killed.
 
-A run is a flow, and a flow has one projection row from the commit that makes it real: rows of the folder are runs, their
-number is the number of the last one. Nothing else is kept about runs, so nothing else can disagree.
+A run is a flow, and a flow has one projection row from the commit that makes it real: the folder's rows are its runs,
+and how many they are is the number of the last one. Nothing else is kept about runs, so nothing else can disagree.
 """
 
 from __future__ import annotations
