@@ -10,7 +10,20 @@ from typing import NamedTuple
 
 from tq.clock import Clock, seconds
 from tq.errors import BackendError, BackendUnavailableError, ConfigurationError, ContentRefusedError
-from tq.model import Batch, Claim, Delivery, Effects, FlowState, Hop, Rearm, Receipt, Remove
+from tq.model import (
+    NO_EFFECTS,
+    Batch,
+    Claim,
+    Delivery,
+    Effects,
+    FlowState,
+    Hold,
+    Hop,
+    Rearm,
+    Receipt,
+    Remove,
+    Resolve,
+)
 from tq.ports import (
     Backend,
     Claimed,
@@ -30,7 +43,7 @@ from .flows import Flows
 from .held import HeldTasks
 from .insert import Inserter
 from .keeper import BothKeeper, home_of
-from .ledger import Ledger
+from .ledger import Ledger, successor
 from .park import Parking
 from .rows import Rows
 from .work import Work, key_of
@@ -156,11 +169,10 @@ class CompositeBackend(Backend):
         works, refused = await self._entitled(batch, now)
         duplicates = await self._carry(works, batch.effects, now, closed, alone=_is_alone(batch))
         refused += [work.receipt for work in works if work.foreign and work.receipt is not None]
-        lost = await self._custodian.end(works)
+        lost = await self._end(works, now, closed)
         recorded = {work.receipt for work in works if work.key is not None}
         refused += [receipt for receipt in lost if receipt not in recorded and receipt not in refused]
         await self._parking.clear(works)
-        await self._ledger.close(works)
         return _Written(refused, duplicates)
 
     async def _entitled(self, batch: Batch, now: float) -> tuple[list[Work], list[Receipt]]:
@@ -222,10 +234,33 @@ class CompositeBackend(Backend):
         now, every = self._clock.now(), list(works)
         try:
             await self._carry_out(every, (), now, closed)
+            await self._end(every, now, closed)
         finally:
             self._untold += closed
-        await self._custodian.end(every)
-        await self._ledger.close(every)
+
+    async def _end(self, works: list[Work], now: float, closed: list[FlowState]) -> set[Receipt]:
+        """End the custody of what was carried out, and note that it was; return the receipts that were lost."""
+        lost = await self._custodian.end(works)
+        await self._end_overtaken(works, now, closed)
+        await self._ledger.close(works, lost)
+        return lost
+
+    async def _end_overtaken(self, works: list[Work], now: float, closed: list[FlowState]) -> None:
+        """End those that were held too late: their flow was over, and had ended them, while this worker stood still.
+
+        Looked at after they were held, so that one of the two sees the other.
+        """
+        held = {
+            successor(work.key): work.told.ending.flow_id
+            for work in works
+            if work.key is not None and isinstance(work.told.ending, Hold) and not work.carried
+        }
+        ended = await self._ledger.recorded(list(held))
+        if ended:
+            resolves = tuple([Resolve(key.task_id, held[key], NO_EFFECTS) for key in ended])
+            others: list[Work] = []
+            await self._carry_out(others, [Effects(resolves=resolves)], now, closed)
+            await self._ledger.close(others, await self._custodian.end(others))
 
     # --- custody ------------------------------------------------------------------------------------------------------
 

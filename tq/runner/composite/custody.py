@@ -13,6 +13,9 @@ from .work import Work
 
 __all__ = ["Custodian", "as_held"]
 
+MOVING = 30.0
+"""Seconds for which a row is leased between the two calls that move it."""
+
 
 def as_held(message: Message) -> Message:
     """Return the row that waits for a flow: the next attempt, so that it takes the place of the one that runs."""
@@ -71,6 +74,9 @@ class Custodian:
     async def end(self, works: Sequence[Work]) -> set[Receipt]:
         """End the custody of each as its outcome says; return the receipts that were lost."""
         await self._move([work for work in works if self.moves(work) and not self._holds_early(work)])
+        for work in works:  # before the acknowledgement of whoever ends them: nobody would come again
+            if work.held_by and work.key is not None:
+                await self._store.resolve(work.key.task_id, work.held_by)
         lost: set[Receipt] = set()
         for place, custody in self._both():
             acks: list[Receipt] = []
@@ -79,7 +85,8 @@ class Custodian:
                 if work.place is not place or work.receipt is None:
                     continue
                 ending = work.told.ending
-                if isinstance(ending, Rearm) and not work.carried and not self.moves(work):
+                if isinstance(ending, Rearm) and not self._goes_over(work, ending):
+                    # Also where it is noted as carried out: this message is still what it was before.
                     rearms.append((work.receipt, ending))
                 elif not (isinstance(ending, Hold) and self._is_row(work)):  # the row was replaced, lease and all
                     acks.append(work.receipt)
@@ -87,9 +94,6 @@ class Custodian:
                 lost.update(await custody.ack(acks))
             if rearms:
                 lost.update(await custody.rearm(rearms))
-        for work in works:
-            if work.held_by and work.key is not None:
-                await self._store.resolve(work.key.task_id, work.held_by)
         return lost
 
     def _is_row(self, work: Work) -> bool:
@@ -100,13 +104,15 @@ class Custodian:
         ending = work.told.ending
         if work.carried or isinstance(ending, Remove):
             return False
-        if isinstance(ending, Hold):
-            return True
+        return isinstance(ending, Hold) or self._goes_over(work, ending)
+
+    def _goes_over(self, work: Work, again: Rearm) -> bool:
+        """Whether a message that comes again comes from the store; the same whenever it is asked."""
         if work.place is Place.STORE or self._one:
             return False
         if not self._queue.guarantees.rearms:
             return True
-        delay = ending.run_at - work.at
+        delay = again.run_at - work.at
         if delay <= 0:
             return False
         if not self._queue.guarantees.delays:
@@ -119,7 +125,7 @@ class Custodian:
         if not works:
             return
         ended = await self._ledger.recorded(
-            [successor(work.key) for work in works if work.key is not None and (work.again or self._is_row(work))]
+            [successor(work.key) for work in works if work.key is not None and work.again]
         )
         rows: list[tuple[Message, str]] = []
         for work in works:
@@ -146,7 +152,7 @@ class Custodian:
     async def _move_unknown(self, message: Message, again: Rearm, work: Work) -> None:
         """Move a message that this worker does not know; only a re-arming keeps since when nobody knew it."""
         token = f"{work.receipt.token if work.receipt else message.id}.moved"
-        if await self._store.park(_rearmed(message, again), token, self._near):
+        if await self._store.park(_rearmed(message, again), token, MOVING):
             await self._store.rearm([(Receipt(message.id, token), again)])
 
 

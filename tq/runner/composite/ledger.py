@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from tq.errors import BackendUnavailableError, ContentRefusedError, PayloadError, WireError
-from tq.model import NO_EFFECTS, Delivery, Rearm, Remove
+from tq.model import NO_EFFECTS, Delivery, Rearm, Receipt, Remove
 from tq.ports import OutcomeKey, Stored, TaskStore
 
 from .outcome import Told, read_outcome, write_outcome
@@ -52,7 +52,8 @@ class Ledger:
             _write(work)
             winner = first.setdefault(work.key, work)
             if winner is not work:  # two deliveries of one execution end in the same batch
-                work.told, work.carried, work.foreign = winner.told, True, work.written != winner.written
+                work.told, work.carried = Told(Remove(), NO_EFFECTS), True
+                work.foreign = work.written != winner.written
         if not first:
             return
         found = await self._store.put_outcomes([(key, work.written) for key, work in first.items()], now)
@@ -137,12 +138,15 @@ class Ledger:
         latest = await self._latest((await self.recorded(keys)).values())
         return {key: told for key, (stored, _) in latest.items() if (told := _read(stored)) is not None}
 
-    async def close(self, works: Iterable[Work]) -> None:
+    async def close(self, works: Iterable[Work], lost: Container[Receipt]) -> None:
         """Note that these are carried out, or do so later where the store is away: only retention waits for it.
 
-        The outcome before a retry is noted along: its own commit may have died right after the re-arming.
+        Not those that were to be re-armed under a lease that was lost: whoever holds it now still has to. The outcome
+        before a retry is noted along: its own commit may have died right after the re-arming.
         """
         for work in works:
+            if isinstance(work.told.ending, Rearm) and work.receipt in lost:
+                continue
             if work.key is not None and not (work.carried and work.again):
                 self._owed += [_choice(work.key, number) for number in range(work.choice + 1)]
                 if work.key.attempt > 0 and not work.held_by:  # a task is held before its effects are written
@@ -159,7 +163,7 @@ class Ledger:
 
 def _write(work: Work) -> None:
     try:
-        work.written = write_outcome(work.told)
+        work.written = write_outcome(work.told, work.receipt.token if work.receipt is not None else "")
     except PayloadError as error:
         raise ContentRefusedError(f"an outcome cannot be written: {error}") from error
 

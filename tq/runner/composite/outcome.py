@@ -46,13 +46,18 @@ class Told(NamedTuple):
     """The message that is held: nobody else has it once its delivery is acknowledged."""
 
 
-def write_outcome(told: Told) -> bytes:
-    """Return the bytes of an outcome; equal outcomes give equal bytes.
+def write_outcome(told: Told, token: str = "") -> bytes:
+    """Return the bytes of an outcome; the same one of the same delivery gives the same bytes, and no other does.
 
     Raises:
         PayloadError: text in it is not Unicode.
     """
-    words: dict[str, Any] = {"v": FORMAT, "ending": _write_ending(told.ending), **_write_effects(told.effects)}
+    words: dict[str, Any] = {
+        "v": FORMAT,
+        "by": token,
+        "ending": _write_ending(told.ending),
+        **_write_effects(told.effects),
+    }
     if told.message is not None:
         words["message"] = _write_message(told.message)
     return dumps(words)
