@@ -112,6 +112,6 @@ def _child(common: Common, target: str, queues: list[str] | None, concurrency: i
 
 def _end_with_parent() -> None:
     """Drain when standard input ends, which the supervisor holds open for as long as it lives."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not by sys.stdin: its lock would hold up the interpreter's end
         pass
     os.kill(os.getpid(), signal.SIGTERM)
