@@ -138,7 +138,8 @@ class TaskHandler:
             default_retries=self._default_retries,
             provider=self.backend.queue.name,
         )
-        self._manager = async_tasks or AsyncTaskManager(clock=self.clock)
+        self._manager = async_tasks or AsyncTaskManager()
+        self._manager.use_clock(self.clock)
         self._lifespan = lifespan
         self._heartbeat_interval = seconds("heartbeat_interval", heartbeat_interval, zero=False)
         self._remember = kept

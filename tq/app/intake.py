@@ -18,7 +18,7 @@ from tq.ids import child_id, new_id
 from tq.logcontext import check_log_context, merge
 from tq.model import FlowStep, Join, Member, Message, Task
 from tq.ports import FlowBarrierProvider
-from tq.runner.door import MAX_PAYLOAD, dump_plain
+from tq.runner.door import MAX_PAYLOAD, MAX_RESULT, dump_plain
 from tq.runner.registry import TaskQueuesManager
 
 __all__ = ["Intake"]
@@ -72,16 +72,16 @@ class Intake:
         """
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError(field, task, "give a Task")
+        metadata = self._metadata(task)
+        dump_plain(task.execution_stats, "execution_stats", MAX_RESULT)
         self.check_queue("queue_id", task.queue_id)
         payload = self._payload(task.type, task.queue_id, task.payload)
         now = self._clock.now()
         changes: dict[str, Any] = {"created_at": task.created_at or to_datetime(now), "generation": 0, "attempt": 0}
         if not task.id:
             changes["id"] = new_id(now)
-        key = self._partition_key(task)
-        if key:
+        if key := self._partition_key(task, payload):
             changes["partition_key"] = key
-        metadata = self._metadata(task)
         if metadata is not task.metadata:
             changes["metadata"] = metadata
         accepted = replace(task, **changes)
@@ -93,13 +93,21 @@ class Intake:
             return dump_plain(payload, "payload", MAX_PAYLOAD)
         return registration.shape.dump(payload, "payload")
 
-    def _partition_key(self, task: Task[Any]) -> str | None:
+    def _partition_key(self, task: Task[Any], payload: bytes) -> str | None:
         registration = self._executors.get_executor(task.queue_id, task.type)
-        hook = registration.options.partition_key if registration is not None else None
-        return hook(task.payload) if hook is not None else None
+        return None if registration is None else registration.partition_key(task, payload)
 
     def _metadata(self, task: Task[Any]) -> Mapping[str, Any]:
-        """Check the log context of a task (LOG-10 … LOG-12); the rest of the metadata passes as it is."""
+        """Check the metadata of a task, its log context above all (LOG-10 … LOG-12, ADD-15).
+
+        A task that claimed to be a member of a flow would count for that flow in the member's place.
+        """
+        if not task.metadata:
+            return task.metadata
+        if "flow_meta" in task.metadata:
+            way_out = "leave it out: tq writes it for the members of flows; a task made from one needs metadata of its own"
+            raise InvalidInputError("metadata.flow_meta", task.metadata["flow_meta"], way_out)
+        dump_plain(dict(task.metadata), "metadata", MAX_RESULT)
         given = task.metadata.get("log_context")
         if given is None:
             return task.metadata
@@ -113,11 +121,11 @@ class Intake:
 
     # --- what executors ask for -----------------------------------------------------------------------------------
 
-    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int]) -> Message:
+    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int], *, inherit: bool) -> Message:
         """Check a child; its id is derived from the parent and what it is, so that a repetition adds nothing."""
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("tasks", task, "give Tasks")
-        if parent.log_context:
+        if inherit and parent.log_context:
             context = merge(parent.log_context, task.log_context)
             task = replace(task, metadata={**task.metadata, "log_context": dict(context)})
         if task.id == parent.id:
@@ -136,10 +144,8 @@ class Intake:
         """Check a step of a flow."""
         self.check_queue("step.queue", step.queue)
         payload = self._payload(step.type, step.queue, step.payload)
-        registration = self._executors.get_executor(step.queue, step.type)
-        key = step.partition_key
-        if registration is not None and registration.options.partition_key is not None:
-            key = registration.options.partition_key(step.payload) or key
+        as_task = Task(type=step.type, queue_id=step.queue, entity=step.entity)
+        key = self._partition_key(as_task, payload) or step.partition_key
         return Member(step.type, step.queue, payload, step.entity, step.retries, step.retry_after, key)
 
     def check_join(self, join: Join) -> None:

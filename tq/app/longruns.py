@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from tq.errors import HungTaskError
-from tq.manager import AsyncTaskManager
+from tq.manager import AsyncTaskManager, Slot
 from tq.runner.execution import Execution, Interruption
-from tq.runner.longruns import LongRuns
+from tq.runner.longruns import LongRuns, ReservedPlace
 
 __all__ = ["ManagedRuns"]
+
+Interrupt = Callable[[Execution, Interruption], None]
 
 
 class ManagedRuns(LongRuns):
     """Long runs in the care of an `AsyncTaskManager`."""
 
-    def __init__(self, manager: AsyncTaskManager, interrupt: Callable[[Execution, Interruption], None]) -> None:
+    def __init__(self, manager: AsyncTaskManager, interrupt: Interrupt) -> None:
         self._manager = manager
         self._interrupt = interrupt
 
-    @contextmanager
-    def reserved(self, execution: Execution) -> Generator[bool]:
+    def reserve(self, execution: Execution) -> ReservedPlace | None:
         limit = None if execution.registration is None else execution.registration.options.max_concurrent_async
-        yield self._manager.can_accept_task(execution.delivery.message.type, limit)
+        slot = self._manager.reserve(execution.task, limit=limit)
+        return None if slot is None else ManagedPlace(self._manager, slot, execution, self._interrupt)
 
-    def took(self, execution: Execution) -> None:
+
+class ManagedPlace(ReservedPlace):
+    """A slot of the manager's, for one execution."""
+
+    def __init__(self, manager: AsyncTaskManager, slot: Slot, execution: Execution, interrupt: Interrupt) -> None:
+        self._manager = manager
+        self._slot = slot
+        self._execution = execution
+        self._interrupt = interrupt
+
+    def occupy(self) -> None:
+        execution = self._execution
         if execution.body_task is None or execution.registration is None:
             return
-        options = execution.registration.options
-
-        def evict(_: HungTaskError) -> None:
-            self._interrupt(execution, Interruption.HUNG)
-
-        def abandon() -> None:
-            self._interrupt(execution, Interruption.SHUTDOWN)
-
         self._manager.handoff_task(
             execution.task,
             execution.body_task,
-            timeout=options.max_duration,
-            limit=options.max_concurrent_async,
-            evict=evict,
-            abandon=abandon,
+            timeout=execution.registration.options.max_duration,
+            evict=self._evict,
+            abandon=self._abandon,
+            slot=self._slot,
         )
 
-    def ended(self, execution: Execution) -> None:
-        """The manager watches the body itself: nothing is to be told."""
+    def _evict(self, _: HungTaskError) -> None:
+        self._interrupt(self._execution, Interruption.HUNG)
+
+    def _abandon(self) -> None:
+        self._interrupt(self._execution, Interruption.SHUTDOWN)
+
+    def release(self) -> None:
+        self._slot.release()

@@ -9,6 +9,7 @@ from tq.app.connect import connect
 from tq.clock import Clock
 from tq.errors import ConfigurationError, MissingPortError
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.runner.composite import CompositeBackend
 
 __all__ = ["assemble", "from_urls"]
 
@@ -43,8 +44,6 @@ def assemble(
         own = projections is None or _home(projections) is home
         return home, None if own else projections
     near = projections if projections is not None and _home(projections) is not None else None
-    from tq.runner.composite import CompositeBackend
-
     composite = CompositeBackend(queue, store, barrier, near, clock=clock, remember=remember)
     return composite, None if near is projections else projections
 

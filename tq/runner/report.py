@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tq.clock import Clock
-from tq.model import Delivery, Failed, Hop, Outcome, Rearm, Released, Rescheduled, Settlement, Succeeded, TaskStatus
+from tq.model import (
+    Delivery,
+    Failed,
+    Hop,
+    Outcome,
+    Rearm,
+    Released,
+    Remove,
+    Rescheduled,
+    Settlement,
+    Succeeded,
+    TaskStatus,
+)
 from tq.runner.commit import Pending
 from tq.runner.events import Events
 from tq.runner.execution import Execution
@@ -72,6 +84,8 @@ class Reporter:
             counts[key] = counts.get(key, 0) + 1
             if each:
                 await self._ended(execution, outcome, item.settlement)
+        if discarded := sum(_discarded(item) for item in pending):
+            await events.tasks_discarded(discarded)
         for (queue, consumer, kind), count in counts.items():
             if kind:
                 events.count(queue, consumer, **{kind: count})
@@ -120,3 +134,9 @@ def _kind(outcome: Outcome) -> str:
     if isinstance(outcome, Failed):
         return "ignored" if outcome.status is TaskStatus.IGNORED else "failed"
     return ""
+
+
+def _discarded(item: Pending) -> bool:
+    """Tell whether a task failed for good and nothing is kept of it (NTP-04)."""
+    settlement = item.settlement
+    return isinstance(item.outcome, Failed) and isinstance(settlement.ending, Remove) and not settlement.effects.records

@@ -201,8 +201,6 @@ class Worker(Service):
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
         if not self._endings.finish(execution, outcome):
             return
-        if self._long_runs is not None and execution.handed_off:
-            self._long_runs.ended(execution)
         if execution is self._solo:
             self._solo = None
         self._pace.wake()
@@ -258,23 +256,29 @@ class Worker(Service):
         """Move a running execution into the store's custody and the manager's care."""
         if self._long_runs is None or execution.settled:
             return False
-        with self._long_runs.reserved(execution) as accepted:
-            if not accepted:
-                return False
-            token = f"{self.worker_id}:{next(self._tokens)}"
-            try:
-                parked = await self._backend.park(execution.delivery, token, self.settings.lease)
-            except BackendError as error:
-                log.warning("task %s cannot be handed over yet: %s", execution.id, error)
-                return False
+        place = self._long_runs.reserve(execution)
+        if place is None:
+            return False
+        try:
+            parked = await self._parked(execution)
             if parked is None or execution.settled:
                 return False
             await self._report.handed_over(execution)
             execution.delivery = parked
             execution.handed_off = True
             self._endings.handed_off += 1
-            self._long_runs.took(execution)
+            place.occupy()
             return True
+        finally:
+            place.release()
+
+    async def _parked(self, execution: Execution) -> Delivery | None:
+        token = f"{self.worker_id}:{next(self._tokens)}"
+        try:
+            return await self._backend.park(execution.delivery, token, self.settings.lease)
+        except BackendError as error:
+            log.warning("task %s cannot be handed over yet: %s", execution.id, error)
+            return None
 
     # --- stopping -------------------------------------------------------------------------------------------------
 
@@ -371,4 +375,3 @@ class Worker(Service):
             self._finish(execution, Released(reason="shutdown"))
         if self._main_task is not None:
             await asyncio.wait([self._main_task])
-
