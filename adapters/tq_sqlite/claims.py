@@ -22,7 +22,7 @@ _REMEMBERED = 200_000
 
 _COLUMNS = (
     "m.id, m.queue, m.type, m.body, m.run_at, m.generation, m.attempt, m.lane, m.stats, m.fence,"
-    " m.ended, m.crashes, m.solo_crashes, m.unknown_since, m.cancelled, m.seq"
+    " m.ended, m.crashes, m.solo_crashes, m.unknown_since, m.cancelled_at, m.seq"
 )
 
 # The types that wait, by queue: one step of the index for each, however many messages there are.
@@ -87,11 +87,11 @@ def _tighten(db: Connection, where: str, value: float) -> None:
 
 def _told(db: Connection, worker: str) -> tuple[Receipt, ...]:
     """Return what this worker runs and should not."""
-    if db.execute("SELECT 1 FROM tq_messages WHERE cancelled = 1 LIMIT 1").fetchone() is None:
+    if db.execute("SELECT 1 FROM tq_messages WHERE cancelled_at > 0 LIMIT 1").fetchone() is None:
         return ()
     rows = db.execute(
         "SELECT m.id, l.token FROM tq_leases l CROSS JOIN tq_messages m ON m.seq = l.seq"
-        " WHERE l.token >= ? AND l.token < ? AND m.cancelled = 1",
+        " WHERE l.token >= ? AND l.token < ? AND m.cancelled_at > 0",
         (f"{worker}:", f"{worker};"),  # ";" comes right after ":"
     )
     return tuple(Receipt(id, token) for id, token in rows)
@@ -147,7 +147,7 @@ def _hand_out(db: Connection, rows: Sequence[Row], claim: Claim, place: Place) -
     return [
         _made(
             Delivery,
-            (_made(Message, row[:10]), token, row[9] + row[10] + 1, row[11], row[12], row[13], row[14] == 1, place),
+            (_made(Message, row[:10]), token, row[9] + row[10] + 1, row[11], row[12], row[13], row[14] > 0, place),
         )
         for row in rows
     ]

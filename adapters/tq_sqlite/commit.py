@@ -166,10 +166,10 @@ def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[s
     closed += [flow_id for flow_id, verdict, reason in pool.verdicts if close_flow(db, flow_id, verdict, reason)]
     if pool.confirms:
         confirm_joins(db, pool.confirms)
-    duplicates = insert(db, pool.messages)
-    states_now = release_joins(db, closed)
     for flow_id, number in pool.spreads:
         advance_flow(db, flow_id, number, None)
+    duplicates = insert(db, pool.messages)
+    states_now = release_joins(db, closed)
     if pool.chunks:
         put_chunks(db, pool.chunks)
     if pool.outgoing:

@@ -185,12 +185,12 @@ def lower_bounds(db: Connection, tokens: Iterable[str], until: float) -> None:
 
 def cancelled(db: Connection, found: dict[Receipt, Lease]) -> tuple[Receipt, ...]:
     """Return those whose cancel was asked for."""
-    if not found or db.execute("SELECT 1 FROM tq_messages WHERE cancelled = 1 LIMIT 1").fetchone() is None:
+    if not found or db.execute("SELECT 1 FROM tq_messages WHERE cancelled_at > 0 LIMIT 1").fetchone() is None:
         return ()
     rows = {
         row[0]
         for row in db.execute(
-            "SELECT seq FROM tq_messages WHERE cancelled = 1 AND seq IN (SELECT value FROM json_each(?))",
+            "SELECT seq FROM tq_messages WHERE cancelled_at > 0 AND seq IN (SELECT value FROM json_each(?))",
             (numbers([lease.seq for lease in found.values()]),),
         )
     }

@@ -35,7 +35,7 @@ _insert = Insert(
 _COUNTS = (
     "SELECT queue, due <= ?1, count(*) FROM tq_waiting GROUP BY 1, 2",
     # Messages behind another one of their lane wait, too, though not in tq_waiting.
-    """SELECT m.queue, m.cancelled = 1 OR m.run_at <= ?1, count(*) FROM tq_messages m
+    """SELECT m.queue, m.cancelled_at > 0 OR m.run_at <= ?1, count(*) FROM tq_messages m
         WHERE m.lane <> '' AND m.held = '' AND EXISTS
             (SELECT 1 FROM tq_messages o WHERE o.lane = m.lane AND o.lane <> '' AND o.seq < m.seq) GROUP BY 1, 2""",
     "SELECT m.queue, 2, count(*) FROM tq_leases l CROSS JOIN tq_messages m ON m.seq = l.seq WHERE ?1 GROUP BY 1, 2",
@@ -44,7 +44,7 @@ _COUNTS = (
 _STATES = ("delayed", "waiting", "running", "held")
 
 _WHEREABOUTS = (
-    "SELECT id, queue, type, run_at, generation, attempt, crashes, held, cancelled, stats, seq FROM tq_messages"
+    "SELECT id, queue, type, run_at, generation, attempt, crashes, held, cancelled_at > 0, stats, seq FROM tq_messages"
 )
 
 
@@ -142,7 +142,8 @@ def put(db: Connection, messages: Sequence[tuple[Message, str]]) -> None:
 def resolve(db: Connection, task_id: str, flow_id: str) -> tuple[bytes, int] | None:
     """End a message that this flow holds; return its body and fence, or None where it is not held by it."""
     row = db.execute(
-        "SELECT seq, lane, body, fence + ended FROM tq_messages WHERE id = ? AND held = ? AND held <> ''", (task_id, flow_id)
+        "SELECT seq, lane, body, fence + ended FROM tq_messages WHERE id = ? AND held = ? AND held <> ''",
+        (task_id, flow_id),
     ).fetchone()
     if row is None:
         return None
@@ -156,7 +157,10 @@ def cancel(db: Connection, ids: Sequence[str]) -> list[str]:
     rows = list(select_in(db, "SELECT id, seq FROM tq_messages WHERE id IN ({})", ids))
     seqs = [seq for _, seq in rows]
     waiting = leave(db, seqs)
-    db.execute("UPDATE tq_messages SET cancelled = 1 WHERE seq IN (SELECT value FROM json_each(?))", (numbers(seqs),))
+    db.execute(
+        "UPDATE tq_messages SET cancelled_at = ? WHERE cancelled_at = 0 AND seq IN (SELECT value FROM json_each(?))",
+        (db.now, numbers(seqs)),
+    )
     requeue(db, waiting)
     found = {id for id, _ in rows}
     return [id for id in dict.fromkeys(ids) if id in found]

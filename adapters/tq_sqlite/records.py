@@ -39,6 +39,11 @@ def write_records(db: Connection, records: Sequence[Record]) -> None:
             rest.append((*record[:3], _STATUS[status], *record[4:9], 1 if dead else 0, *record[10:]))
         else:
             plain.append((task_id, queue, type, _STATUS[status], at, expires, generation, attempt, fence, result))
+    if plain and rest and len({record.task_id for record in records}) < len(records):
+        # Of two endings of one task the first counts: they go in one after the other.
+        for record in records:
+            write_records(db, [record])
+        return
     if plain:
         _insert_plain(db, plain)
     if rest:

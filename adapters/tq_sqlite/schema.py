@@ -39,11 +39,12 @@ _VERSION_1 = (
     """CREATE TABLE tq_messages (
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, type TEXT NOT NULL,
         run_at REAL NOT NULL, generation INTEGER NOT NULL, attempt INTEGER NOT NULL, lane TEXT NOT NULL,
-        fence INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0, solo_crashes INTEGER NOT NULL DEFAULT 0,
-        unknown_since REAL NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0, held TEXT NOT NULL DEFAULT '',
+        fence INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0,
+        crashes INTEGER NOT NULL DEFAULT 0, solo_crashes INTEGER NOT NULL DEFAULT 0,
+        unknown_since REAL NOT NULL DEFAULT 0, cancelled_at REAL NOT NULL DEFAULT 0, held TEXT NOT NULL DEFAULT '',
         stats BLOB NOT NULL, body BLOB NOT NULL)""",
     "CREATE INDEX tq_messages_lane ON tq_messages (lane, seq) WHERE lane <> ''",
-    "CREATE INDEX tq_messages_cancelled ON tq_messages (seq) WHERE cancelled = 1",
+    "CREATE INDEX tq_messages_cancelled ON tq_messages (seq) WHERE cancelled_at > 0",
     "CREATE INDEX tq_messages_held ON tq_messages (queue) WHERE held <> ''",
     # What may be handed out once it is due: neither leased nor held, and of a lane only the oldest. By type, so that
     # a type without a free slot is passed over at once, however many of it wait.

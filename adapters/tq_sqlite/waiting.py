@@ -12,7 +12,7 @@ from .rows import numbers
 
 __all__ = ["enter", "leave", "promote", "requeue"]
 
-_DUE = "CASE WHEN cancelled = 1 THEN 0 ELSE run_at END"
+_DUE = "CASE WHEN cancelled_at > 0 THEN min(run_at, cancelled_at) ELSE run_at END"
 """A cancelled message is due at once: it only has to be ended."""
 
 _ENTER = f"INSERT INTO tq_waiting (queue, type, due, seq) SELECT queue, type, {_DUE}, seq FROM tq_messages"
