@@ -17,6 +17,7 @@ from tq.errors import NonRetryableError, TqError
 from tq.manager import AsyncTaskManager
 from tq.model import MISSING, Backoff, Entity, FlowStep, Join, Task, TaskStatus, quorum, tolerate
 from tq.runner.actions import Actions
+from tq.runner.events import ConsoleHealthProvider
 from tq.runner.registry import TaskQueuesManager
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Actions",
     "AsyncTaskManager",
     "Backoff",
+    "ConsoleHealthProvider",
     "Entity",
     "FlowStep",
     "Join",

@@ -9,7 +9,7 @@ from tq.clock import to_datetime
 from tq.model import Entity, Join
 from tq.model import events as told
 from tq.ports import observer
-from tq.runner.console import ConsoleHealthProvider
+from tq.runner.events import ConsoleHealthProvider
 
 AT = to_datetime(1_900_000_000.0)
 TASK: dict[str, Any] = {"task_id": "t-1", "task_type": "images.resize", "queue_id": "media", "attempt": 2}
