@@ -80,8 +80,10 @@ class Ledger:
         """Record each unless its key has one; return those that were there."""
         before: dict[OutcomeKey, Stored] = {}
         for key, outcome in outcomes:
-            stored = self._outcomes.setdefault(key, Stored(key, outcome, carried=False, at=at))
-            if stored.outcome is not outcome or stored.at != at:
+            stored = self._outcomes.get(key)
+            if stored is None:
+                self._outcomes[key] = Stored(key, outcome, carried=False, at=at)
+            else:
                 before[key] = stored
         return before
 

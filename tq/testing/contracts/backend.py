@@ -1,0 +1,12 @@
+"""The suite of `Backend`, for backends whose commit is one atomic step."""
+
+from __future__ import annotations
+
+from .hopping import Hopping
+from .joining import Joining
+
+__all__ = ["BackendContract"]
+
+
+class BackendContract(Hopping, Joining):
+    """Custody, endings, flows and projections, moved forward by `commit`."""

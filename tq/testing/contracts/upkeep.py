@@ -1,0 +1,186 @@
+"""The store, part three: outcomes across servers, wide plans, outgoing notes, and what retention drops."""
+
+from __future__ import annotations
+
+import pytest
+
+from tq.clock import Clock
+from tq.model import Chunk, Outgoing
+from tq.ports import OutcomeKey, Stored
+
+from .parking import StoreSuite
+from .values import add, ids, message, record, take
+
+__all__ = ["Upkeep"]
+
+DAY = 86_400.0
+
+
+class Upkeep(StoreSuite):
+    """Written once, handed over in order, dropped in time."""
+
+    # --- outcomes -------------------------------------------------------------------------------------------------
+
+    @pytest.mark.spec("D-10", "D-11", "D-12")
+    async def test_the_first_outcome_of_an_execution_counts_for_everybody(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            first, other = OutcomeKey("a", 0, 0), OutcomeKey("a", 0, 1)
+            assert await store.put_outcomes([(first, b"one")], now) == {}
+            stored = Stored(first, b"one", carried=False, at=now)
+            assert await store.put_outcomes([(first, b"two"), (other, b"three")], now + 1) == {first: stored}
+            third = OutcomeKey("a", 1, 0)
+            found = await store.outcomes([first, other, third])
+            assert found == {first: stored, other: Stored(other, b"three", carried=False, at=now + 1)}
+
+    async def test_the_same_outcome_again_was_there_before(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            key, now = OutcomeKey("a", 0, 0), clock.now()
+            outcome = b"the very same"
+            assert await store.put_outcomes([(key, outcome)], now) == {}
+            assert sorted(await store.put_outcomes([(key, outcome)], now)) == [key]
+
+    async def test_what_was_carried_out_is_told(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            key, now = OutcomeKey("a", 0, 0), clock.now()
+            await store.put_outcomes([(key, b"one")], now)
+            await store.carried([key, OutcomeKey("never", 0, 0)])
+            assert (await store.outcomes([key]))[key] == Stored(key, b"one", carried=True, at=now)
+            assert (await store.put_outcomes([(key, b"two")], now))[key].carried
+            assert await store.outcomes([OutcomeKey("never", 0, 0)]) == {}
+
+    # --- chunks ---------------------------------------------------------------------------------------------------
+
+    async def test_a_part_of_a_plan_is_written_once_and_never_runs(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            members = tuple(message(f"f.{number}", now, stats=b"{}", lane="L") for number in range(3))
+            part = Chunk("plan", 0, members, now)
+            await store.put_chunks([part, Chunk("plan", 1, members[:1], now)])
+            await store.put_chunks([Chunk("plan", 0, (), now + 1)])
+            assert await store.chunk("plan", 0) == part
+            assert await store.chunk("plan", 1) == Chunk("plan", 1, members[:1], now)
+            assert await store.chunk("plan", 2) is None
+            assert await store.chunk("other", 0) is None
+            assert await take(store, lease=self.beat) == []
+            assert await store.locate(["f.0"]) == {}
+
+    # --- notes ----------------------------------------------------------------------------------------------------
+
+    async def test_notes_go_out_in_the_order_in_which_they_came(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            await store.put_outgoing([Outgoing("p", f"{9 - number}", b"%d" % number) for number in range(5)])
+            await store.put_outgoing([Outgoing("other", "x", b"x"), Outgoing("p", "last", b"5")])
+            first = await store.outgoing("p", 4)
+            assert [note.id for note in first] == ["9", "8", "7", "6"]
+            assert [note.seq for note in first] == sorted({note.seq for note in first})
+            assert await store.outgoing("p", 4) == first
+            await store.sent(first)
+            await store.sent(first)
+            assert [(note.id, note.body) for note in await store.outgoing("p", 4)] == [("5", b"4"), ("last", b"5")]
+            assert [note.id for note in await store.outgoing("other", 4)] == ["x"]
+            assert await store.outgoing("never", 4) == []
+
+    async def test_a_note_is_put_once(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            await store.put_outgoing([Outgoing("p", "a", b"first"), Outgoing("p", "b", b"")])
+            await store.put_outgoing([Outgoing("p", "a", b"second"), Outgoing("r", "a", b"third")])
+            assert [(note.id, note.body) for note in await store.outgoing("p", 9)] == [("a", b"first"), ("b", b"")]
+            assert [note.body for note in await store.outgoing("r", 9)] == [b"third"]
+
+    async def test_handing_over_once_does_not_remove_what_was_put_again(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            await store.put_outgoing([Outgoing("p", "a", b"first")])
+            handed = await store.outgoing("p", 1)
+            await store.sent(handed)
+            await store.put_outgoing([Outgoing("p", "a", b"second")])
+            await store.sent(handed)
+            assert [note.body for note in await store.outgoing("p", 9)] == [b"second"]
+
+    # --- retention ------------------------------------------------------------------------------------------------
+
+    @pytest.mark.spec("INV-09", "ADP-10", "STO-10")
+    async def test_records_are_dropped_when_their_time_has_come(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.record([record("gone", now, expires_at=now), record("kept", now, expires_at=now + DAY)])
+            assert await store.purge(now + 1, DAY, 100) == 1
+            assert sorted(await store.records(["gone", "kept"])) == ["kept"]
+            assert await store.purge(now + 1, DAY, 100) == 0
+            assert await store.purge(now + DAY + 1, 9 * DAY, 100) == 1
+
+    async def test_a_record_that_was_replaced_keeps_its_new_time(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.record([record("a", now, expires_at=now)])
+            await store.record([record("a", now, expires_at=now + DAY, generation=1)])
+            assert await store.purge(now + 1, DAY, 100) == 0
+            assert sorted(await store.records(["a"])) == ["a"]
+
+    async def test_outcomes_are_dropped_once_they_are_carried_out_and_old(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            keys = [OutcomeKey(name, 0, 0) for name in ("old", "open", "new")]
+            await store.put_outcomes([(keys[0], b""), (keys[1], b"")], now - 2 * DAY)
+            await store.put_outcomes([(keys[2], b"")], now)
+            await store.carried([keys[0], keys[2]])
+            assert await store.purge(now, DAY, 100) == 1
+            assert sorted(await store.outcomes(keys)) == sorted([keys[1], keys[2]])
+
+    async def test_old_plans_are_dropped(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.put_chunks([Chunk("old", 0, (), now - 2 * DAY), Chunk("new", 0, (), now)])
+            assert await store.purge(now, DAY, 100) == 1
+            assert await store.chunk("old", 0) is None
+            assert await store.chunk("new", 0) is not None
+
+    async def test_a_purge_is_bounded_and_finishes_in_steps(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.record([record(f"{number}", now, expires_at=now - 1) for number in range(50)])
+            gone = await store.purge(now, DAY, 10)
+            assert 0 < gone <= 30
+            while (step := await store.purge(now, DAY, 10)) > 0:
+                gone += step
+            assert gone == 50
+            assert await store.list_records() == []
+
+    @pytest.mark.spec("ADP-10", "D-34")
+    async def test_a_live_message_is_never_dropped(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now() - 99 * DAY
+            await add(store, message("waiting", now), message("running", now - 1))
+            await store.put([(message("held", now), "f")])
+            (running,) = await take(store, 1, lease=self.beat)
+            await store.put_outgoing([Outgoing("p", "a", b"")])
+            assert await store.purge(clock.now() + 99 * DAY, 0.0, 100) == 0
+            assert sorted(await store.locate(["waiting", "running", "held"])) == ["held", "running", "waiting"]
+            assert await store.ack([running.receipt]) == []
+            assert ids(await take(store, lease=self.beat)) == ["waiting"]
+            assert len(await store.outgoing("p", 9)) == 1
+
+    async def test_rows_are_counted_by_kind(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            kinds = ("records", "dead", "outcomes", "chunks", "outgoing")
+            assert [(await store.stats())[kind] for kind in kinds] == [0] * 5
+            await store.record([record("a", now), record("b", now, dead=True), record("c", now)])
+            await store.put_outcomes([(OutcomeKey("a", 0, 0), b""), (OutcomeKey("b", 0, 0), b"")], now)
+            await store.put_chunks([Chunk("p", 0, (), now)])
+            await store.put_outgoing([Outgoing("p", f"{number}", b"") for number in range(4)])
+            stats = await store.stats()
+            assert [stats[kind] for kind in kinds] == [3, 1, 2, 1, 4]
+
+    async def test_outcomes_plans_and_notes_outlive_the_process(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now, key = clock.now(), OutcomeKey("a", 0, 0)
+            reopened = self.again(store, clock)
+            await store.put_outcomes([(key, b"one")], now)
+            await store.put_chunks([Chunk("p", 0, (message("f.0", now),), now)])
+            await store.put_outgoing([Outgoing("p", "a", b"note")])
+            await store.close()
+            async with reopened as later:
+                assert sorted(await later.outcomes([key])) == [key]
+                assert await later.chunk("p", 0) == Chunk("p", 0, (message("f.0", now),), now)
+                assert [note.body for note in await later.outgoing("p", 9)] == [b"note"]
