@@ -271,8 +271,12 @@ def test_the_join_has_the_last_word_on_the_task_that_waits(verdict: Verdict) -> 
 
 
 def test_what_the_task_that_waits_does_not_want_kept_is_not_kept() -> None:
-    (resolve,) = follow(joined(parent=waiting(Keep(on_failure=False), entity=None)), Failed("boom")).resolves
+    keep = Keep(on_failure=False)
+    (resolve,) = follow(joined(parent=waiting(keep, entity=None)), Failed("boom")).resolves
     assert resolve.effects == NO_EFFECTS
+    step = {"flow_meta": {"flow_id": "outer", "step_index": 0, "total_steps": 1}}
+    (resolve,) = follow(joined(parent=waiting(keep, metadata=step)), Failed("boom")).resolves
+    assert resolve.effects.records[0].body, "but for a step, which a redrive may need"
 
 
 def test_a_step_that_waited_counts_in_its_own_flow() -> None:

@@ -184,6 +184,13 @@ def test_a_flow_ends_by_the_deadline_of_the_flow_that_waits_for_it(
     assert loose.deadline == (None if timeout is None else NOW + timeout), "only a flow that is waited for is bound"
 
 
+def test_a_flow_that_a_join_waits_for_is_not_bound_by_the_flow_that_is_over() -> None:
+    meta = {"flow_id": "outer", "step_index": -1, "total_steps": 2, "is_join": True, "deadline": NOW - 1}
+    task = parent(metadata={"flow_meta": meta})
+    (flow,) = plan_flow(request_of(), now=NOW, origin=task, parent=waiting(task)).flows
+    assert flow.deadline is None
+
+
 def test_a_redriven_step_is_bound_by_the_deadline_of_its_present_generation() -> None:
     meta = {"flow_id": "outer", "step_index": 1, "total_steps": 2, "deadline": NOW - 1000}
     task = parent(metadata={"flow_meta": meta}, execution_stats={"flow_generation": 1})

@@ -195,6 +195,7 @@ async def test_members_that_have_not_ended_are_cancelled_once_with_the_flow() ->
     server = Server()
     await start(server, 5)
     end(server, 1, 3)
+    server.store.live[step_id("f", 4)] = server.queue.live.pop(step_id("f", 4))
     server.barrier.close("f", Verdict.CANCELLED)
     tick = await reconciler(server).tick_due(LATER)
     assert tick.cancelled == 3
@@ -286,6 +287,16 @@ async def test_a_member_that_ended_uncounted_is_counted_from_its_record(
     assert step.status is marked
     assert step.result == (b"7" if status is TaskStatus.EXECUTED else None)
     assert step_id("f", 1) in caplog.text
+
+
+async def test_in_the_first_generation_a_record_counts_whatever_the_clocks_say() -> None:
+    """Records carry a worker's time, flows that of another: a little behind is not an earlier generation."""
+    server = Server()
+    await start(server)
+    server.queue.live.pop(step_id("f", 1))
+    server.kept[step_id("f", 1)] = record_of(1, TaskStatus.FAILED, body=b"body", at=NOW - 5)
+    tick = await reconciler(server).tick_quiet(LATER)
+    assert (tick.marked, tick.revived) == (1, 0)
 
 
 async def test_the_last_mark_that_was_lost_closes_the_flow_when_it_is_found() -> None:
@@ -397,7 +408,7 @@ async def test_a_failure_of_the_present_generation_counts() -> None:
 async def test_an_old_success_counts() -> None:
     server = Server()
     await redriven(server)
-    server.kept[step_id("f", 1)] = record_of(1, result=b"1")
+    server.kept[step_id("f", 1)] = record_of(1, result=b"1", body=b"body")
     assert (await reconciler(server).tick_quiet(LATER)).marked == 1
     assert server.barrier.results["f"][1].status is StepStatus.SUCCESS
 

@@ -40,6 +40,10 @@ def test_a_redrive_opens_the_next_generation_with_a_join_of_its_own() -> None:
     assert join.log_context == {"tenant": "a"}
     assert join.flow_meta is not None
     assert join.flow_meta["generation"] == 1
+    assert "deadline" not in join.flow_meta, "that of the first generation has passed"
+    timed = task_in(plan_redrive(closed(), NOW, 30.0).join)
+    assert timed.flow_meta is not None
+    assert timed.flow_meta["deadline"] == NOW + 30
 
 
 def test_members_are_told_the_generation_in_which_they_count_and_its_deadline() -> None:
