@@ -6,6 +6,7 @@ main ─▶ program (the commands) ─▶ command (common options, errors) ─�
 
 import io
 import sys
+from importlib import import_module
 
 __all__ = ["main"]
 
@@ -13,6 +14,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command that was typed."""
     try:
+        import_module("rich")  # some commands ask for it only when they have something to show
         from .program import program  # noqa: PLC0415 -- its absence is to be told in words
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich", "click"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from .text import plain
+from .text import plain, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +34,8 @@ STYLES: Mapping[str, str] = {
     "expired": "yellow",
 }
 """Words that are coloured where they are all that a cell says."""
+GAP = 2
+NARROWEST = 20
 
 
 def console() -> Console:
@@ -69,30 +71,31 @@ def _plain_json(value: object) -> object:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Print rows: fitted and coloured on a terminal, whole and in columns where another program reads."""
+    """Print rows in columns. On a terminal they are coloured, and the last column is cut where the line ends."""
     if not rows:
         note(empty)
         return
-    cells = [[plain("" if cell is None else cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(columns, cells)
-        return
-    widths = [max(len(column[index]) for column in (columns, *cells)) for index in range(len(columns))]
-    for row in (columns, *cells):
-        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    cells = [list(columns), *([plain("" if cell is None else cell) for cell in row] for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    screen = console() if sys.stdout.isatty() else None
+    if screen is not None:
+        widths[-1] = max(screen.width - sum(widths[:-1]) - GAP * len(widths[1:]), len(columns[-1]), NARROWEST)
+    for number, row in enumerate(cells):
+        last = shortened(row[-1], widths[-1])
+        fitted = [cell.ljust(width) for cell, width in zip([*row[:-1], last], widths, strict=True)]
+        if screen is None:
+            line((" " * GAP).join(fitted).rstrip())
+        else:
+            _coloured(screen, fitted, header=number == 0)
 
 
-def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+def _coloured(screen: Console, cells: Sequence[str], *, header: bool) -> None:
     from rich.text import Text  # noqa: PLC0415 -- as above
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        # The first column is what one copies into the next command: it is never cut.
-        shown.add_column(column, no_wrap=True, overflow="ignore" if index == 0 else "ellipsis")
-    for row in cells:
-        shown.add_row(*[Text(cell, style=STYLES.get(cell, "")) for cell in row])
-    console().print(shown)
+    styles = ["bold" if header else STYLES.get(cell.strip(), "") for cell in cells]
+    text = Text(" " * GAP).join(Text(cell, style=style) for cell, style in zip(cells, styles, strict=True))
+    text.rstrip()
+    screen.print(text, soft_wrap=True)  # what does not fit goes on in the next line: ids are there to be copied
 
 
 def tree(head: str, branches: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -91,8 +91,8 @@ async def as_handler(
             return TaskHandler.connect(url or default_url, found, **options)
         case _:
             raise typer.BadParameter(
-                f"{target} is of type {type(found).__name__}; name a TaskQueuesManager, a TaskHandler, or a function that "
-                "returns one"
+                f"{target} is of type {type(found).__name__}; name a TaskQueuesManager, a TaskHandler, or a "
+                "function that returns one"
             )
 
 
