@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.unit.runner.servers import (
 )
 from tq.clock import Clock
 from tq.ids import new_id
+from tq.ports import MessageQueue
 
 TASKS = {
     "plain": "plain",
@@ -50,6 +52,11 @@ async def live_on(servers: Servers, process: Dying) -> bool:
         await servers.clock.sleep(LEASE + 1.0)
         return False
     return True
+
+
+def dying_at(last: int, how: str) -> Dying:
+    """Return a process whose call number `last` is its last one."""
+    return Dying(lambda number: how if number == last else None)
 
 
 async def check(servers: Servers, words: str) -> None:
@@ -96,10 +103,14 @@ async def test_everything_ends_once_where_nobody_dies(clock: Clock) -> None:
     assert len(servers.joined) == 3
 
 
-QUEUES = {
+def delivering_again(queue: MessageQueue, clock: Clock) -> LimitedQueue:
+    return LimitedQueue(queue, clock, random.Random(7))
+
+
+QUEUES: dict[str, Callable[[MessageQueue, Clock], object] | None] = {
     "able": None,
     "limited": LimitedQueue,
-    "again": lambda queue, clock: LimitedQueue(queue, clock, random.Random(7)),
+    "again": delivering_again,
 }
 
 
@@ -110,7 +121,7 @@ async def test_everything_ends_once_whichever_call_is_the_last(clock: Clock, how
     while True:
         servers = Servers(clock, QUEUES[queue])
         await given(servers)
-        process = Dying(lambda number, last=last: how if number == last else None)
+        process = dying_at(last, how)
         if await live_on(servers, process):
             assert last > 50
             return

@@ -102,8 +102,7 @@ class CompositeBackend(Backend):
         self.barrier = barrier
         self.projections = projections
         self._clock = clock
-        homes = list(dict.fromkeys(home for part in (queue, store) if (home := home_of(part)) is not None))
-        self._one = homes[0] if home_of(queue) is home_of(store) and homes else None
+        self._one = home_of(queue) if home_of(queue) is home_of(store) else None
         """The backend of queue and store, where it is one and only the flows are elsewhere."""
         near = math.inf if self._one is not None else seconds("near", near)
         self._ledger = Ledger(store)
@@ -114,7 +113,7 @@ class CompositeBackend(Backend):
         self._carrier = Carrier(store, self._flows, Rows(projections, store), self._inserter)
         self._held = HeldTasks(queue, store, self._ledger)
         self._claimer = Claimer(queue, store, self._ledger, clock, self._finish)
-        self._bell = Bell(homes)
+        self._bell = Bell((queue, store))
         self.poll_interval = min(_poll_interval(queue), _poll_interval(store))
         self._lease = LEASE
         self._untold: list[FlowState] = []
@@ -305,10 +304,8 @@ class CompositeBackend(Backend):
 
 
 def _poll_interval(part: Custody) -> float:
-    home = home_of(part)
-    if home is not None:
-        return home.poll_interval
-    return POLL if part.guarantees.shared else math.inf
+    interval: float = getattr(home_of(part) or part, "poll_interval", POLL if part.guarantees.shared else math.inf)
+    return interval
 
 
 def _is_alone(batch: Batch) -> bool:

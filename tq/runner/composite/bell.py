@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from tq.ports import Backend
+from .keeper import home_of
 
 __all__ = ["Bell"]
 
@@ -16,15 +16,18 @@ Listener = tuple[asyncio.AbstractEventLoop | None, Callable[[], object]]
 class Bell:
     """Calls back in the loop of whoever wants to be called."""
 
-    def __init__(self, homes: list[Backend]) -> None:
-        self._homes = homes
+    def __init__(self, parts: Sequence[object]) -> None:
+        """Listen to the servers of these parts, where they have something to tell."""
+        servers = {id(server): server for part in parts for server in (home_of(part) or part,)}
+        self._servers = list(servers.values())
         self._listeners: list[Listener] = []
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back after a change; return what takes the wish back."""
         listener = (_running_loop(), callback)
         self._listeners.append(listener)
-        elsewhere = [home.on_change(callback) for home in self._homes]
+        listens = [getattr(server, "on_change", None) for server in self._servers]
+        elsewhere = [listen(callback) for listen in listens if listen is not None]
 
         def forget() -> None:
             with suppress(ValueError):

@@ -45,31 +45,39 @@ class PartKeeper(Keeper):
 
 
 class BothKeeper(Keeper):
-    """Gives each delivery to the keeper of its place."""
+    """Gives each delivery to the keeper of whoever handed it out: the store's, the queue's, or one of its brokers'."""
 
     def __init__(self, queue: Custody, store: Custody, loop: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
-        self._parts = {Place.QUEUE: queue, Place.STORE: store}
+        self._queue = queue
+        self._store = store
         self._loop = loop
-        self._keepers: dict[Place, Keeper] = {}
+        self._keepers: dict[int, tuple[Custody, Keeper]] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for place, part in self._parts.items():
+        brokers: Sequence[Custody] = getattr(self._queue, "parts", (self._queue,))
+        for part in (*brokers, self._store):
             home = home_of(part)
             opened: AbstractAsyncContextManager[Keeper] = (
                 PartKeeper(part, self._loop) if home is None else home.keeper()
             )
-            self._keepers[place] = await self._stack.enter_async_context(opened)
+            self._keepers[id(part)] = part, await self._stack.enter_async_context(opened)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    def _custodian(self, delivery: Delivery) -> Custody | None:
+        if delivery.place is Place.STORE:
+            return self._store
+        broker: Callable[[str], Custody | None] | None = getattr(self._queue, "broker", None)
+        return self._queue if broker is None else broker(delivery.message.queue)
+
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
         lost: list[Receipt] = []
         cancelled: list[Receipt] = []
-        for place, keeper in self._keepers.items():
-            mine = [delivery for delivery in deliveries if delivery.place is place]
+        for part, keeper in self._keepers.values():
+            mine = [delivery for delivery in deliveries if self._custodian(delivery) is part]
             if mine:
                 renewal = await keeper.renew(mine, lease)
                 lost += renewal.lost

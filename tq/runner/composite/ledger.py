@@ -145,7 +145,7 @@ class Ledger:
         before a retry is noted along: its own commit may have died right after the re-arming.
         """
         for work in works:
-            if isinstance(work.told.ending, Rearm) and work.receipt in lost:
+            if isinstance(work.told.ending, Rearm) and work.receipt is not None and work.receipt in lost:
                 continue
             if work.key is not None and not (work.carried and work.again):
                 self._owed += [_choice(work.key, number) for number in range(work.choice + 1)]
