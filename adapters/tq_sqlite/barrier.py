@@ -93,3 +93,7 @@ class SqliteBarrier(FlowBarrierProvider):
 
     async def purge(self, before: float, limit: int) -> int:
         return await self._database.write(lambda db: purge_flows(db, before, limit))
+
+    async def close(self) -> None:
+        """Close the backend that this is a part of; may be called twice."""
+        await self.backend.close()

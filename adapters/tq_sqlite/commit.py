@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -109,12 +108,15 @@ def write_batch(db: Connection, batch: Batch) -> Written:
 
 def _settle(db: Connection, settlements: Sequence[Settlement], pool: _Pool) -> list[Receipt]:
     """Carry out the endings, by kind; return the receipts that were lost."""
+    lost: list[Receipt] = []
+    if len({settlement[0][0] for settlement in settlements}) < len(settlements):
+        settlements, lost = _first_of_each(settlements)
     removes: list[Receipt] = []
     rearms: list[tuple[Receipt, Rearm]] = []
     holds: list[tuple[Receipt, Hold]] = []
     bringing: list[Settlement] = []
     for settlement in settlements:
-        receipt, ending, effects = settlement[:3]
+        receipt, ending, effects, _, _ = settlement
         if isinstance(ending, Remove):
             removes.append(receipt)
         elif isinstance(ending, Rearm):
@@ -123,31 +125,29 @@ def _settle(db: Connection, settlements: Sequence[Settlement], pool: _Pool) -> l
             holds.append((receipt, ending))
         if effects is not NO_EFFECTS:
             bringing.append(settlement)
-    lost: list[Receipt] = []
+    missing: list[Receipt] = []
     if removes:
-        lost += remove(db, removes)
+        missing += remove(db, removes)
     if rearms:
-        lost += rearm(db, rearms)
+        missing += rearm(db, rearms)
     if holds:
-        lost += hold(db, holds)
-    if lost:
-        bringing = _entitled(settlements, lost)
+        missing += hold(db, holds)
+    if missing:
+        without = set(missing)
+        bringing = [settlement for settlement in bringing if settlement.receipt not in without]
     for settlement in bringing:
         pool.take(settlement.effects, fenced=True)
-    return lost
+    return lost + missing
 
 
-def _entitled(settlements: Sequence[Settlement], lost: Sequence[Receipt]) -> list[Settlement]:
-    """Return the settlements that took effect: of those with one receipt the first that was carried out, if any."""
-    left = Counter(settlement.receipt for settlement in settlements)
-    left.subtract(lost)
-    entitled: list[Settlement] = []
-    for kind in (Remove, Rearm, Hold):
-        for settlement in settlements:
-            if type(settlement.ending) is kind and left[settlement.receipt] > 0:
-                left[settlement.receipt] = 0
-                entitled.append(settlement)
-    return entitled
+def _first_of_each(settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Receipt]]:
+    """Return the first settlement of each delivery, and the receipts of the others: whoever comes second has lost."""
+    first: dict[Receipt, Settlement] = {}
+    others: list[Receipt] = []
+    for settlement in settlements:
+        if first.setdefault(settlement.receipt, settlement) is not settlement:
+            others.append(settlement.receipt)
+    return list(first.values()), others
 
 
 def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[str]]:

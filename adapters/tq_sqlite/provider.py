@@ -57,3 +57,7 @@ class SqliteProjections(EntityProjectionProvider, ProjectionQuery):
                 limit=limit,
             )
         )
+
+    async def close(self) -> None:
+        """Close the backend that this is a part of; may be called twice."""
+        await self.backend.close()

@@ -95,9 +95,14 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(item) for item in cast("Sequence[Any]", value)]
         case dict():
-            return {key: plain(item) for key, item in cast("dict[Any, Any]", value).items()}
+            return plain_items(value)
         case _:
             return value
+
+
+def plain_items(items: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the same by key."""
+    return {key: plain(item) for key, item in items.items()}
 
 
 def by_order(deliveries: Sequence[Delivery]) -> list[Delivery]:
