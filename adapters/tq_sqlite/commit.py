@@ -143,10 +143,7 @@ def _settle(db: Connection, settlements: Sequence[Settlement], pool: _Pool) -> l
 def _first_of_each(settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Receipt]]:
     """Return the first settlement of each delivery, and the receipts of the others: whoever comes second has lost."""
     first: dict[Receipt, Settlement] = {}
-    others: list[Receipt] = []
-    for settlement in settlements:
-        if first.setdefault(settlement.receipt, settlement) is not settlement:
-            others.append(settlement.receipt)
+    others = [it.receipt for it in settlements if first.setdefault(it.receipt, it) is not it]
     return list(first.values()), others
 
 

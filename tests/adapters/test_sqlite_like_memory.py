@@ -95,7 +95,7 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(item) for item in cast("Sequence[Any]", value)]
         case dict():
-            return plain_items(value)
+            return plain_items(value)  # pyright: ignore[reportUnknownArgumentType] -- of whatever the answer holds
         case _:
             return value
 
