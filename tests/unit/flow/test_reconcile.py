@@ -214,6 +214,14 @@ async def test_an_aborted_flow_cancels_its_siblings_only_if_asked(cancel_sibling
     assert server.cancelled == ([step_id("f", 1), step_id("f", 2)] if cancel_siblings else [])
 
 
+async def test_members_of_a_flow_whose_deadline_passed_are_cancelled_if_asked_at_the_next_tick() -> None:
+    server = Server()
+    await start(server, 2, timeout=60.0, cancel_siblings=True)
+    first = await reconciler(server).tick_due(LATER)
+    assert first.more, "so that it comes soon"
+    assert (await reconciler(server).tick_due(LATER)).cancelled == 2
+
+
 async def test_cancelling_goes_on_where_the_last_tick_stopped() -> None:
     server = Server()
     await start(server, 50)
