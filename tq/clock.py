@@ -17,6 +17,10 @@ from tq.errors import InvalidInputError
 __all__ = ["Clock", "SystemClock", "seconds", "to_datetime", "to_instant"]
 
 
+_LAST = 253_402_300_799.0
+"""The last second of the year 9999: `datetime.max` as an instant is rounded up beyond it."""
+
+
 class Clock(Protocol):
     """Tells the time and waits; a virtual one lets a whole system run through hours in milliseconds."""
 
@@ -59,8 +63,8 @@ class SystemClock:
 
 
 def to_datetime(instant: float) -> datetime:
-    """Return the aware UTC datetime of an instant."""
-    return datetime.fromtimestamp(instant, UTC)
+    """Return the aware UTC datetime of an instant; the last one there is stands for every later one."""
+    return datetime.fromtimestamp(min(instant, _LAST), UTC)
 
 
 def to_instant(field: str, when: datetime) -> float:

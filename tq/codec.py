@@ -7,7 +7,7 @@ dumped it: whoever knows its type validates it straight from the bytes, and whoe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -115,10 +115,70 @@ def decode_body(data: bytes) -> dict[str, Any]:
     fields = cast("dict[str, Any]", body)
     if fields["v"] != FORMAT:
         raise UnknownFormatError(fields["v"], data)
-    if type(fields.get("type")) is not str or type(fields.get("queue")) is not str or not line_end:
+    if not _is_name(fields.get("type")) or not _is_name(fields.get("queue")) or not line_end:
         raise WireError("the body of a message lacks type, queue or payload", data)
+    for name, value in fields.items():
+        fits = _FITS.get(name)
+        if fits is not None and not fits(value):
+            raise WireError(f"the body of a message has a {name} that is none: {value!r:.100}", data)
     fields["payload"] = payload
     return fields
+
+
+def _is_name(value: object) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str
+
+
+def _is_instant(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and _FIRST <= value <= _LAST
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and value >= 0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and type(value) is not bool and value >= 0
+
+
+def _is_entity(value: object) -> bool:
+    return isinstance(value, list) and len(entity := cast("list[object]", value)) == 2 and all(map(_is_name, entity))
+
+
+def _is_object(value: object) -> bool:
+    return type(value) is dict
+
+
+def _is_metadata(value: object) -> bool:
+    """Tell whether what tq reads in it is there in the form in which tq writes it."""
+    if type(value) is not dict:
+        return False
+    fields = cast("dict[str, Any]", value)
+    context, flow = fields.get("log_context") or _NOTHING, fields.get("flow_meta") or _NOTHING
+    return isinstance(flow, Mapping) and isinstance(context, Mapping) and all(map(_is_text, context.values()))
+
+
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_800.0
+"""The instants that a datetime can tell: the years 1 to 9999."""
+
+_FITS: Mapping[str, Callable[[object], bool]] = {
+    "created_at": _is_instant,
+    "execute_at": _is_instant,
+    "expires_at": _is_instant,
+    "retries": _is_count,
+    "retry_after": _is_duration,
+    "partition_key": _is_text,
+    "task_group": _is_text,
+    "task_hash": _is_text,
+    "entity": _is_entity,
+    "metadata": _is_metadata,
+    "stats": _is_object,
+}
+"""What whoever reads a body may rely on: a field that is there is of its kind."""
 
 
 def amend_body(data: bytes, **fields: object) -> bytes:
@@ -189,7 +249,8 @@ def message_of(task: Task[Any], payload: bytes, now: float, metadata: Mapping[st
     """Return the message that carries a checked task, due at its `execute_at` or at `now`."""
     run_at = now if task.execute_at is None else to_instant("execute_at", task.execute_at)
     body = encode_body(task, payload, metadata)
-    return Message(task.id, task.queue_id, task.type, body, run_at, task.generation)
+    stats = dumps(dict(task.execution_stats)) if task.execution_stats else b""
+    return Message(task.id, task.queue_id, task.type, body, run_at, task.generation, stats=stats)
 
 
 def encode_projection(row: Projection) -> bytes:

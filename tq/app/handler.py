@@ -12,22 +12,21 @@ from typing import Any, Literal, Self
 
 from tq.app.handles import DeadLetters, FlowHandle, QueueHandle, TaskHandle
 from tq.app.intake import Intake
-from tq.app.outbox import Outboxed, as_notes
 from tq.app.parts import REMEMBER, assemble, from_urls
+from tq.app.producer import Producer
 from tq.app.resources import Lifespan
 from tq.app.signals import draining_on_signals
 from tq.app.station import Station
 from tq.clock import Clock, SystemClock, seconds, to_datetime
-from tq.errors import AddTasksError, BackendError, ConfigurationError, InvalidInputError
-from tq.flow import FlowMiddleware, plan_flow, split_wide
+from tq.errors import ConfigurationError, InvalidInputError
+from tq.flow import FlowMiddleware
 from tq.ids import flow_id, new_id
 from tq.lifecycle import Spawner
 from tq.manager import AsyncTaskManager
-from tq.model import Batch, Effects, Entity, FlowStep, Join, Message, Task, Tolerance
+from tq.model import Entity, FlowStep, Join, Message, Task, Tolerance
 from tq.model.events import WorkerInfo
 from tq.ports import (
     Backend,
-    Continuation,
     EntityProjectionProvider,
     FlowBarrierProvider,
     MessageQueue,
@@ -111,7 +110,6 @@ class TaskHandler:
         self.dead = DeadLetters(self.backend, self.clock)
         self._spawner = Spawner()
         self._fed = fed
-        self._inline = self.backend.queue.guarantees.inline
         self._draining = False
         self._intake = Intake(self.executors, self.clock, self.worker_id, self.backend.barrier)
         self._fold = ProjectionFold(include_payload=include_payload)
@@ -143,6 +141,13 @@ class TaskHandler:
         self._lifespan = lifespan
         self._heartbeat_interval = seconds("heartbeat_interval", heartbeat_interval, zero=False)
         self._remember = kept
+        self._producer = Producer(
+            self.backend,
+            clock=self.clock,
+            intake=self._intake,
+            events=self._events,
+            fold=self._fold,
+        )
         self._station = self._make_station()
         self._owned: list[Backend] = []
 
@@ -185,8 +190,6 @@ class TaskHandler:
         return (registration.options if registration is not None else ExecutorOptions()).retries
 
     def _make_station(self) -> Station:
-        rooms: list[Continuation] = [self._fold, self._middleware]
-        continuations = [Outboxed(room) for room in rooms] if self._fed is not None else rooms
         return Station(
             backend=self.backend,
             executors=self.executors,
@@ -195,7 +198,7 @@ class TaskHandler:
             settings=self.settings,
             events=self._events,
             intake=self._intake,
-            continuations=continuations,
+            continuations=(self._fold, self._middleware),
             middleware=self._middleware,
             manager=self._manager,
             feed=None if self._fed is None else Feed(self.backend.store, self._fed, self.clock),
@@ -221,48 +224,16 @@ class TaskHandler:
         """
         if isinstance(tasks, Task):
             raise InvalidInputError("tasks", tasks, "give a list of tasks")
-        accepted = await self._accept(tasks)
-        if not accepted:
-            return []
-        await self._events.task_scheduled([task for task, _ in accepted])
-        await self._write(tuple(message for _, message in accepted), [task.id for task, _ in accepted])
+        accepted = await self._producer.accept(tasks)
+        if accepted:
+            await self._added(await self._producer.add(accepted))
         return [task.id for task, _ in accepted]
-
-    async def _accept(self, tasks: Sequence[Task[Any]]) -> list[tuple[Task[Any], Message]]:
-        accepted: list[tuple[Task[Any], Message]] = []
-        failed: dict[str, Exception] = {}
-        if any(not self._intake.knows_queue(getattr(task, "queue_id", "")) for task in tasks):
-            self._intake.heard_of(await self.backend.queue.announced())
-        for index, task in enumerate(tasks):
-            try:
-                accepted.append(self._intake.accept(task, f"tasks[{index}]"))
-            except InvalidInputError as error:
-                if len(tasks) == 1:
-                    raise
-                failed[getattr(task, "id", "") or f"tasks[{index}]"] = error
-        if failed:
-            raise AddTasksError(failed, 0)
-        return accepted
-
-    async def _write(self, messages: tuple[Message, ...], ids: list[str]) -> None:
-        rows = self._fold.scheduled_rows(messages, self.clock.now())
-        effects = Effects(messages=messages, projections=rows)
-        if self._fed is not None:
-            effects = as_notes(effects)
-        try:
-            hop = await self.backend.commit(Batch(effects=[effects]))
-        except BackendError as error:
-            raise AddTasksError(dict.fromkeys(ids, error), 0) from error
-        if hop.duplicates:
-            log.warning("not added again, the ids are taken: %s", ", ".join(hop.duplicates[:20]))
-        await self._added(messages)
 
     async def _added(self, messages: Sequence[Message]) -> None:
         """Tell who may wait for them, and run them where adding means running (IMM-01)."""
-        await self._events.message_published(messages)
         if self._station.worker is not None:
             self._station.worker.notify()
-        if self._inline:
+        if self.backend.queue.guarantees.inline:
             await self._run_inline(messages)
 
     async def _run_inline(self, messages: Sequence[Message]) -> None:
@@ -296,11 +267,10 @@ class TaskHandler:
 
         With `key` the flow's id is derived from it: a second start under the same key changes nothing.
         """
-        self._intake.heard_of(await self.backend.queue.announced())
-        now = self.clock.now()
+        await self._producer.hear()
         request = flow_request(
             self._intake,
-            flow_id("handler", 0, key) if key is not None else new_id(now),
+            new_id(self.clock.now()) if key is None else flow_id("handler", 0, key),
             steps,
             join=join,
             policy=failure_policy,
@@ -311,17 +281,7 @@ class TaskHandler:
             cancel_siblings=cancel_siblings,
             log_context=log_context,
         )
-        effects = plan_flow(request, now=now, origin=None, parent=None)
-        if self._fed is not None:
-            effects = as_notes(effects)
-        parts, seal = split_wide(effects)
-        for part in parts:
-            await self.backend.commit(Batch(effects=[part]))
-        hop = await self.backend.commit(Batch(effects=[seal]))
-        await self._events.flow_started(request)
-        for state in hop.closed:
-            await self._events.flow_closed(state)
-        await self._added(effects.messages)
+        await self._added(await self._producer.start(request))
         return request.id
 
     # --- asking ---------------------------------------------------------------------------------------------------
@@ -395,7 +355,7 @@ class TaskHandler:
             await backend.close()
 
     async def __aenter__(self) -> Self:
-        self._intake.heard_of(await self.backend.queue.announced())
+        await self._producer.hear()
         return self
 
     async def __aexit__(

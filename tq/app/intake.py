@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from tq.clock import Clock, to_datetime
-from tq.codec import message_of
-from tq.errors import InvalidInputError, MissingPortError
+from tq.codec import loads, message_of
+from tq.errors import InvalidInputError, MissingPortError, PayloadError
 from tq.flow import stream_results
 from tq.ids import child_id, new_id
 from tq.logcontext import check_log_context, merge
@@ -73,7 +73,6 @@ class Intake:
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError(field, task, "give a Task")
         metadata = self._metadata(task)
-        dump_plain(task.execution_stats, "execution_stats", MAX_RESULT)
         self.check_queue("queue_id", task.queue_id)
         payload = self._payload(task.type, task.queue_id, task.payload)
         now = self._clock.now()
@@ -84,8 +83,13 @@ class Intake:
             changes["partition_key"] = key
         if metadata is not task.metadata:
             changes["metadata"] = metadata
+        if task.execution_stats:
+            changes["execution_stats"] = _plain(task.execution_stats, "execution_stats")
         accepted = replace(task, **changes)
-        return accepted, message_of(accepted, payload, now)
+        try:
+            return accepted, message_of(accepted, payload, now)
+        except PayloadError as error:
+            raise _named(accepted, error) from error
 
     def _payload(self, type: str, queue: str, payload: object) -> bytes:
         registration = self._executors.get_executor(queue, type)
@@ -95,7 +99,7 @@ class Intake:
 
     def _partition_key(self, task: Task[Any], payload: bytes) -> str | None:
         registration = self._executors.get_executor(task.queue_id, task.type)
-        return None if registration is None else registration.partition_key(task, payload)
+        return registration.partition_key(task, payload) if registration is not None and registration.keyed else None
 
     def _metadata(self, task: Task[Any]) -> Mapping[str, Any]:
         """Check the metadata of a task, its log context above all (LOG-10 … LOG-12, ADD-15).
@@ -105,19 +109,18 @@ class Intake:
         if not task.metadata:
             return task.metadata
         if "flow_meta" in task.metadata:
-            way_out = "leave it out: tq writes it for the members of flows; a task made from one needs metadata of its own"
+            way_out = (
+                "leave it out: tq writes it for the members of flows; a task made from one needs metadata of its own"
+            )
             raise InvalidInputError("metadata.flow_meta", task.metadata["flow_meta"], way_out)
-        dump_plain(dict(task.metadata), "metadata", MAX_RESULT)
         given = task.metadata.get("log_context")
         if given is None:
-            return task.metadata
+            return _plain(task.metadata, "metadata")
         checked, warnings = check_log_context(given)
         for warning in warnings:
             log.warning("task %s: %s", task.id or task.type, warning)
-        if checked == given:
-            return task.metadata
         rest = {key: value for key, value in task.metadata.items() if key != "log_context"}
-        return rest if checked is None else {**rest, "log_context": checked}
+        return _plain(rest if checked is None else {**rest, "log_context": dict(checked)}, "metadata")
 
     # --- what executors ask for -----------------------------------------------------------------------------------
 
@@ -144,8 +147,11 @@ class Intake:
         """Check a step of a flow."""
         self.check_queue("step.queue", step.queue)
         payload = self._payload(step.type, step.queue, step.payload)
-        as_task = Task(type=step.type, queue_id=step.queue, entity=step.entity)
-        key = self._partition_key(as_task, payload) or step.partition_key
+        registration = self._executors.get_executor(step.queue, step.type)
+        key = step.partition_key
+        if registration is not None and registration.keyed:
+            as_task = Task[Any](type=step.type, queue_id=step.queue, entity=step.entity)
+            key = registration.partition_key(as_task, payload) or key
         return Member(step.type, step.queue, payload, step.entity, step.retries, step.retry_after, key)
 
     def check_join(self, join: Join) -> None:
@@ -161,3 +167,18 @@ class Intake:
         if self._barrier is None:
             raise MissingPortError("barrier", "flow_results")
         return (entry._asdict() async for entry in stream_results(self._barrier, task))
+
+
+def _plain(values: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """Return what a consumer will see of these values: plain JSON."""
+    return cast("Mapping[str, Any]", loads(dump_plain(dict(values), field, MAX_RESULT)))
+
+
+def _named(task: Task[Any], error: PayloadError) -> InvalidInputError:
+    """Return the refusal of a task whose names cannot be written: it says which of them."""
+    for name in ("id", "type", "queue_id", "partition_key", "task_group", "task_hash"):
+        try:
+            (getattr(task, name) or "").encode()
+        except UnicodeEncodeError as fault:
+            return InvalidInputError(name, getattr(task, name), f"give text that is UTF-8: {fault.reason}")
+    return InvalidInputError("task", error.value, error.way_out)

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
 
 from tq.codec import encode_projection
-from tq.model import Effects, Ended, Outgoing, Resolve, Task
-from tq.ports import Continuation
+from tq.model import Batch, Claim, Delivery, Effects, Hop, Outgoing, Receipt, Resolve
+from tq.ports import Backend, Keeper
 
-__all__ = ["TOPIC", "Outboxed", "as_notes"]
+__all__ = ["TOPIC", "OutboxBackend", "as_notes"]
 
 TOPIC = "projection"
 
 
 def as_notes(effects: Effects) -> Effects:
     """Return the effects with every projection row turned into a note of the outbox."""
-    resolves = tuple(Resolve(item.task_id, item.flow_id, as_notes(item.effects)) for item in effects.resolves)
-    notes = tuple(
-        Outgoing(TOPIC, f"{row.task_id}:{row.version}", encode_projection(row)) for row in effects.projections
-    )
-    if not notes and not resolves:
+    if not effects.projections and not effects.resolves:
         return effects
+    resolves = tuple([Resolve(item.task_id, item.flow_id, as_notes(item.effects)) for item in effects.resolves])
+    notes = tuple(
+        [Outgoing(TOPIC, f"{row.task_id}:{row.version}", encode_projection(row)) for row in effects.projections]
+    )
     return replace(effects, projections=(), outgoing=effects.outgoing + notes, resolves=resolves)
 
 
-class Outboxed(Continuation):
-    """A continuation whose rows become notes."""
+class OutboxBackend(Backend):
+    """A backend whose rows become notes, whoever commits them: worker, producer, handles and repairs alike."""
 
-    def __init__(self, inner: Continuation) -> None:
+    def __init__(self, inner: Backend) -> None:
         self._inner = inner
+        self.name = inner.name
+        self.queue = inner.queue
+        self.store = inner.store
+        self.barrier = inner.barrier
+        self.projections = None
+        self.atomic = inner.atomic
+        self.poll_interval = inner.poll_interval
 
-    def begin(self, task: Task[Any], now: float) -> Effects:
-        return as_notes(self._inner.begin(task, now))
+    async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
+        noted = Batch(
+            settlements=[item._replace(effects=as_notes(item.effects)) for item in batch.settlements],
+            effects=[as_notes(effects) for effects in batch.effects],
+            solo=batch.solo,
+        )
+        return await self._inner.commit(noted, claim)
 
-    def follow(self, ended: Ended) -> Effects:
-        return as_notes(self._inner.follow(ended))
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        return self._inner.on_change(callback)
+
+    async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
+        return await self._inner.park(delivery, token, lease)
+
+    def keeper(self) -> AbstractAsyncContextManager[Keeper]:
+        return self._inner.keeper()
+
+    async def release(self, receipts: Sequence[Receipt]) -> None:
+        await self._inner.release(receipts)
+
+    async def close(self) -> None:
+        await self._inner.close()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from tq.app.connect import connect
+from tq.app.outbox import OutboxBackend
 from tq.clock import Clock
 from tq.errors import ConfigurationError, MissingPortError
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
@@ -25,7 +26,7 @@ def assemble(
     clock: Clock,
     remember: float = REMEMBER,
 ) -> tuple[Backend, EntityProjectionProvider | None]:
-    """Return the backend that these parts make, and a provider that is to be fed from the outbox, if any.
+    """Return the backend that these parts make, and the provider that is to be fed from its outbox, if any.
 
     Parts that all belong to one backend are that backend, with its atomic commit. A projection provider of another
     server, or of the user's own, never holds up a commit: its rows go by the outbox.
@@ -41,11 +42,14 @@ def assemble(
     home = _home(queue)
     needed: Sequence[object] = [part for part in (store, barrier) if part is not None]
     if home is not None and all(_home(part) is home for part in needed):
-        own = projections is None or _home(projections) is home
-        return home, None if own else projections
-    near = projections if projections is not None and _home(projections) is not None else None
+        if projections is None or _home(projections) is home:
+            return home, None
+        return OutboxBackend(home), projections
+    near = projections if _home(projections) is not None else None
     composite = CompositeBackend(queue, store, barrier, near, clock=clock, remember=remember)
-    return composite, None if near is projections else projections
+    if near is projections:
+        return composite, None
+    return OutboxBackend(composite), projections
 
 
 def _home(part: object) -> Backend | None:

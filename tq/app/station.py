@@ -114,6 +114,8 @@ class Station(Service):
             self.worker.interrupt(execution, why)
 
     async def start(self) -> None:
+        if self._stopping.is_set():
+            return  # a stop that came first holds (MQ-09)
         worker = await self.open()
         await self._announce()
         await self._events.worker_started()

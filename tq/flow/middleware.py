@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tq.errors import MissingPortError
-from tq.model import NO_EFFECTS, Deferred, Effects, Ended, Task
+from tq.model import NO_EFFECTS, Deferred, Effects, Ended, FlowState, Task
 from tq.ports import Attachment, Continuation, FlowBarrierProvider
 
 from .ending import ending_effects
 from .membership import membership_of
 from .plan import plan_flow
 from .results import attach_results
+from .rows import verdict_rows
 
 __all__ = ["FlowMiddleware"]
 
@@ -24,6 +26,9 @@ class FlowMiddleware(Continuation, Attachment):
 
     def begin(self, task: Task[Any], now: float) -> Effects:
         return NO_EFFECTS
+
+    def decided(self, states: Sequence[FlowState], now: float) -> Effects:
+        return Effects(projections=verdict_rows(states, now))
 
     def follow(self, ended: Ended) -> Effects:
         effects = NO_EFFECTS

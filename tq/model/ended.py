@@ -40,7 +40,10 @@ class Keep:
         result = error = body = None
         dead = False
         if isinstance(outcome, Succeeded):
-            if not self.on_success and not (self.result_ttl and outcome.result is not None):
+            kept = self.result_ttl and (
+                outcome.result is not None or outcome.dropped
+            )  # who asks is told why it is gone
+            if not self.on_success and not kept:
                 return None
             status, ttl, result = TaskStatus.EXECUTED, self.result_ttl or RESULT_TTL, outcome.result
         elif isinstance(outcome, Failed):
@@ -51,7 +54,9 @@ class Keep:
         else:
             return None
         id, queue, type, _, _, generation, attempt, *_ = message
-        return Record(id, queue, type, status, now, now + ttl, generation, attempt, fence, dead, result, error, stats, body)
+        return Record(
+            id, queue, type, status, now, now + ttl, generation, attempt, fence, dead, result, error, stats, body
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

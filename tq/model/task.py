@@ -95,8 +95,15 @@ class Task(Generic[P]):
                 to_instant(name, when)
         if self.entity is not None and not isinstance(self.entity, Entity):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("entity", self.entity, "give Entity(type, id)")
-        if not isinstance(self.metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
-            raise InvalidInputError("metadata", self.metadata, "give a mapping")
+        for name in ("metadata", "execution_stats"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InvalidInputError(name, getattr(self, name), "give a mapping")
+        for name in ("partition_key", "task_group", "task_hash"):
+            text = getattr(self, name)
+            if text is not None and not isinstance(text, str):
+                raise InvalidInputError(name, text, "give a string, or none")
+        if not isinstance(self.force_store, bool):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError("force_store", self.force_store, "give True or False")
 
     @property
     def idempotency_key(self) -> str:

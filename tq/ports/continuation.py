@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tq.model import Effects, Ended, Task
+from tq.model import NO_EFFECTS, Effects, Ended, FlowState, Task
 
 __all__ = ["Attachment", "Continuation"]
 
@@ -16,6 +17,10 @@ class Continuation(Protocol):
     @abstractmethod
     def begin(self, task: Task[Any], now: float) -> Effects:
         """Return what is written before the body runs. Pure; called for tasks that carry a flow or an entity."""
+
+    def decided(self, states: Sequence[FlowState], now: float) -> Effects:
+        """Return what is written when flows were decided, before their joins run. Pure."""
+        return NO_EFFECTS
 
     @abstractmethod
     def follow(self, ended: Ended) -> Effects:

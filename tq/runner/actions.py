@@ -12,6 +12,7 @@ from logging import LoggerAdapter
 from typing import Any, Protocol
 
 from tq.clock import seconds
+from tq.codec import loads
 from tq.errors import ActionsRevokedError, InvalidInputError, NonRetryableError, PayloadError
 from tq.ids import flow_id
 from tq.logcontext import child_logger, merge
@@ -35,7 +36,7 @@ from tq.model import (
     Tolerance,
 )
 from tq.model.plan import MAX_STEPS
-from tq.runner.door import MAX_RESULT, dump_plain
+from tq.runner.door import MAX_RESULT, dump_plain, listed
 
 __all__ = ["MAX_CHILDREN", "Actions", "Attempt", "Outside", "failed_by", "flow_request"]
 
@@ -45,8 +46,8 @@ MAX_CHILDREN = 1_000
 class Outside(Protocol):
     """What actions need of the worker around them."""
 
-    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int]) -> Message:
-        """Check a child and return its message, its id derived from the parent."""
+    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int], *, inherit: bool) -> Message:
+        """Check a child and return its message, its id derived from the parent; it may `inherit` the log context."""
         ...
 
     def member(self, step: FlowStep) -> Member:
@@ -92,13 +93,25 @@ class Actions:
 
     Nothing is written until the attempt ends. What was said before an exception stands if an outcome was among it; an
     attempt without one drops everything it said. After the attempt is settled every call raises `ActionsRevokedError`.
+
+    A multi executor is given the actions of its whole group: what it adds or starts through them becomes real with the
+    group's first task, and inherits no log context, there being no single parent (ACT-05).
     """
 
-    def __init__(self, attempts: Mapping[str, Attempt], current: Attempt, outside: Outside, consumer_id: str) -> None:
+    def __init__(
+        self,
+        attempts: Mapping[str, Attempt],
+        current: Attempt,
+        outside: Outside,
+        consumer_id: str,
+        *,
+        of_group: bool = False,
+    ) -> None:
         self._attempts = attempts
         self._current = current
         self._outside = outside
         self.consumer_id = consumer_id
+        self._of_group = of_group
         self._log: LoggerAdapter[Any] | None = None
 
     @property
@@ -107,11 +120,14 @@ class Actions:
 
     @property
     def log(self) -> LoggerAdapter[Any]:
-        """A logger that puts the task's log context before each message (LOG-13)."""
+        """A logger that puts the task's log context before each message; a group's only what tq knows (LOG-13)."""
         if self._log is None:
             task = self._current.task
-            runtime = {"task_id": task.id, "task_type": task.type, "worker_id": self.worker_id}
-            self._log = child_logger(task.log_context, runtime)
+            if self._of_group:
+                self._log = child_logger({}, {"task_type": task.type, "worker_id": self.worker_id})
+            else:
+                runtime = {"task_id": task.id, "task_type": task.type, "worker_id": self.worker_id}
+                self._log = child_logger(task.log_context, runtime)
         return self._log
 
     def fork_for_task(self, task: Task[Any]) -> Actions:
@@ -148,8 +164,9 @@ class Actions:
         """
         checked: dict[str, Any] = {}
         if meta:
-            dump_plain(dict(meta), "meta", MAX_RESULT)
-            checked = dict(meta)
+            if not isinstance(meta, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+                raise InvalidInputError("meta", meta, "give a mapping")
+            checked = loads(dump_plain(dict(meta), "meta", MAX_RESULT))  # plain values: they are merged into JSON
         self._attempt(task).record(failed_by(error, checked), self.log)
 
     def reschedule(self, delay: float | timedelta) -> None:
@@ -182,10 +199,12 @@ class Actions:
             InvalidInputError: more than 1,000 children, or one of them is refused.
         """
         attempt = self._live(self._current)
+        tasks = listed("tasks", tasks, "give a list of tasks")
         if len(attempt.children) + len(tasks) > MAX_CHILDREN:
             count = len(attempt.children) + len(tasks)
             raise InvalidInputError("tasks", count, f"add at most {MAX_CHILDREN} children, or start a flow")
-        messages = [self._outside.child(task, attempt.task, attempt.occurrences) for task in tasks]
+        inherit = not self._of_group
+        messages = [self._outside.child(task, attempt.task, attempt.occurrences, inherit=inherit) for task in tasks]
         attempt.children += messages
         return [message.id for message in messages]
 
@@ -228,7 +247,7 @@ class Actions:
             tolerate=tolerate,
             quorum=quorum,
             cancel_siblings=cancel_siblings,
-            log_context=merge(task.log_context, {}),
+            log_context={} if self._of_group else merge(task.log_context, {}),
             consumer_id=self.consumer_id,
         )
         before = attempt.flows.setdefault(request.id, request)
@@ -300,6 +319,7 @@ def flow_request(
     Raises:
         InvalidInputError: names the argument that is refused.
     """
+    steps = listed("steps", steps, "give a list of FlowStep")
     if len(steps) > MAX_STEPS:
         raise InvalidInputError("steps", len(steps), f"start at most {MAX_STEPS:,} steps in one flow")
     _must_be(Join, "join", join, 'give Join("the.type")')

@@ -102,6 +102,8 @@ class Bodies:
                 outcome = await invoke(execution, registration, actions, self._resources, self._threads)
         except asyncio.CancelledError as error:
             outcome = interrupted_outcome(execution, error)
+        except Exception as error:  # noqa: BLE001 -- whatever it is: a task that never ended would keep its slot
+            outcome = _unfit(execution, error)
         finally:
             if token is not None:
                 reset(token)
@@ -237,12 +239,16 @@ class Bodies:
         effects = NO_EFFECTS
         for execution in group:
             execution.started_at = started_at
-            outcome = await self._given_payload(execution, registration)
+            try:
+                outcome = await self._given_payload(execution, registration)
+                begun = NO_EFFECTS if outcome is not None else self._begun(execution)
+            except Exception as error:  # noqa: BLE001 -- as above
+                outcome, begun = _unfit(execution, error), NO_EFFECTS
             if outcome is not None:
                 self._finish(execution, outcome)
             else:
                 ready.append(execution)
-                effects += self._begun(execution)
+                effects += begun
         if effects:
             await self._write_quietly(effects)
         if ready:
@@ -263,7 +269,7 @@ class Bodies:
             execution.attempt = attempts[execution.id]
             execution.body_task, execution.shares_body, execution.begun = asyncio.current_task(), True, True
         tasks = [execution.task for execution in ready]
-        actions = Actions(attempts, attempts[ready[0].id], self._outside, ready[0].consumer_id)
+        actions = Actions(attempts, attempts[ready[0].id], self._outside, ready[0].consumer_id, of_group=True)
         alarm = None
         if timeout is not None:
             alarm = self._alarms.after(timeout, lambda: self._group_timed_out(ready))
@@ -295,6 +301,12 @@ class Bodies:
                 failed=[id for id, outcome in ended.items() if isinstance(outcome, Failed)],
                 duration=self._clock.now() - started_at,
             )
+
+
+def _unfit(execution: Execution, error: Exception) -> Failed:
+    """Return the end of a task that cannot even be begun: unended, it would keep its slot and its lease for ever."""
+    log.error("task %s cannot be run; it ends as a dead letter", execution.id, exc_info=error)
+    return Failed(f"it could not be run: {error}", final=True, exception=error)
 
 
 def resource_types(registrations: Sequence[Registration]) -> set[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tq.clock import Clock
-from tq.errors import BackendError, BackendUnavailableError, ContentRefusedError
+from tq.errors import BackendError, ContentRefusedError
 from tq.model import Batch, Claim, Effects, Hop, Outcome, Receipt, Settlement
 from tq.ports import Backend
 from tq.runner.execution import Execution
@@ -63,16 +63,14 @@ class Committer:
         """Write everything, then claim.
 
         Raises:
-            BackendUnavailableError: only when giving up; what was not written stays under its leases.
+            BackendError: only when giving up; what was not written stays under its leases.
         """
         for item in pending:
             if item.settlement.effects.chunks:
                 await self._write_chunks(item)
         try:
             hop = await self._commit(pending, notes, claim)
-        except BackendError as error:
-            if isinstance(error, BackendUnavailableError):
-                raise
+        except ContentRefusedError as error:
             return await self._split(pending, notes, claim, error)
         for note in notes:
             if not note.done.done():
@@ -89,15 +87,19 @@ class Committer:
         while True:
             try:
                 return await self._backend.commit(batch, claim)
-            except BackendUnavailableError as error:
+            except ContentRefusedError:
+                raise
+            except BackendError as error:  # away, locked, full, read-only: nobody's task is to blame
                 if self.giving_up:
                     raise
                 if pause == FIRST_PAUSE:
-                    log.warning("the backend is unavailable, trying on: %s", error)
+                    log.warning("the backend cannot commit, trying on: %s", error)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _split(self, pending: list[Pending], notes: list[Note], claim: Claim | None, error: BackendError) -> Hop:
+    async def _split(
+        self, pending: list[Pending], notes: list[Note], claim: Claim | None, error: ContentRefusedError
+    ) -> Hop:
         """Find the culprit by halves; alone, it becomes a dead letter, or its writer is told (design 3)."""
         if len(pending) + len(notes) > 1:
             half, middle = len(pending) // 2, (len(notes) + 1) // 2
@@ -112,10 +114,7 @@ class Committer:
         if not pending:
             raise error
         culprit = pending[0]
-        if not isinstance(error, ContentRefusedError):
-            log.error("task %s cannot be settled: %s", culprit.settlement.receipt.id, error)
-        else:
-            log.error("the backend refuses the outcome of task %s: %s", culprit.settlement.receipt.id, error)
+        log.error("the backend refuses the outcome of task %s: %s", culprit.settlement.receipt.id, error)
         if culprit.execution is None:
             raise error
         replacement = self._refuse(culprit.execution, error)
@@ -123,9 +122,7 @@ class Committer:
         for attempt in (Pending(replacement), Pending(bare)):
             try:
                 return await self._commit([attempt], [], claim)
-            except BackendUnavailableError:
-                raise
-            except BackendError as again:
+            except ContentRefusedError as again:
                 error = again
         raise error
 

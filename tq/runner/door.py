@@ -6,19 +6,32 @@ Everything is checked here, once, by pydantic. What passes is bytes; nothing beh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from tq.codec import dumps, loads
-from tq.errors import PayloadError, RegistrationError
+from tq.errors import InvalidInputError, PayloadError, RegistrationError
 
-__all__ = ["MAX_PAYLOAD", "MAX_RESULT", "Shape", "dump_plain"]
+__all__ = ["MAX_PAYLOAD", "MAX_RESULT", "Shape", "dump_plain", "listed"]
+
+T = TypeVar("T")
 
 MAX_PAYLOAD = 1024 * 1024
 MAX_RESULT = 256 * 1024  # RES-05
+
+
+def listed(field: str, items: Iterable[T], way_out: str) -> list[T]:
+    """Return a list of what was given; a generator is taken once, here, and not looked at twice elsewhere.
+
+    Raises:
+        InvalidInputError: it is nothing that holds several things.
+    """
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+        raise InvalidInputError(field, items, way_out)
+    return list(items)
 
 
 class Shape:
@@ -125,7 +138,10 @@ def _is_plain(value: object) -> bool:
 
 def _dump_checked(plain: object, field: str, limit: int) -> bytes:
     _refuse_non_finite(plain, field)
-    data = dumps(plain)
+    try:
+        data = dumps(plain)
+    except PayloadError as error:
+        raise PayloadError(field, plain, error.way_out) from error.__cause__
     if len(data) > limit:
         shown = f"{len(data):,} bytes of JSON"
         raise PayloadError(field, shown, f"give at most {limit:,} bytes, or a reference to where the data lies")

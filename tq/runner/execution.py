@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from tq.codec import task_of
-from tq.model import Delivery, Task
+from tq.model import Delivery, Outcome, Task
 from tq.runner.actions import Attempt
 from tq.runner.registry import Registration
 
@@ -40,8 +40,10 @@ class Execution:
         "body_task",
         "consumer_id",
         "delivery",
+        "ended_meanwhile",
         "handed_off",
         "interrupted",
+        "moving",
         "payload",
         "registration",
         "settled",
@@ -64,6 +66,9 @@ class Execution:
         self.body_task: asyncio.Task[Any] | None = None
         self.interrupted: Interruption | None = None
         self.handed_off = False
+        self.moving = False
+        """Whether its custody is on its way to the store: its token then is neither the old one nor the new."""
+        self.ended_meanwhile: Outcome | None = None
         self.begun = False
         """Whether the body's coroutine has been entered: cancelled before that, it would never free its slot."""
         self.settled = False

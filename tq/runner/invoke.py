@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -17,6 +19,8 @@ from tq.runner.registry import Registration
 from tq.runner.signature import Source
 
 __all__ = ["Resources", "interrupted_outcome", "invoke", "invoke_group"]
+
+log = logging.getLogger("tq.runner")
 
 Resources = Mapping[Any, Any]
 
@@ -35,8 +39,6 @@ async def invoke(
             value = await registration.function(*arguments)
         else:
             value = await _in_thread(registration.function, arguments, threads)
-            if asyncio.iscoroutine(value):
-                value = await value
     except BaseException as error:  # noqa: BLE001 -- executors raise whatever they like; the worker must live on
         outcome = interrupted_outcome(execution, error)
         attempt = execution.attempt
@@ -50,7 +52,7 @@ async def invoke(
         return recorded
     if signature.takes_actions:
         return _silent(registration)
-    return _returned(registration, value)
+    return _returned(execution, registration, value)
 
 
 async def invoke_group(
@@ -102,18 +104,27 @@ def interrupted_outcome(execution: Execution, error: BaseException | None) -> Ou
 
 
 async def _in_thread(function: Callable[..., Any], arguments: Sequence[object], threads: Executor) -> Any:
-    """Run a plain function in a thread, with this task's context variables.
+    """Run a plain function in a thread, with this task's context variables; await what it returns if that is asked for.
 
     A thread cannot be cancelled: when the attempt is, the wait ends here, but the slot is kept until the body ends.
     """
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(threads, functools.partial(context.run, function, *arguments))
+    running = loop.run_in_executor(threads, functools.partial(context.run, _raising_plainly, function, arguments))
     try:
-        return await asyncio.shield(running)
+        value = await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+    return await value if inspect.isawaitable(value) else value
+
+
+def _raising_plainly(function: Callable[..., Any], arguments: Sequence[object]) -> Any:
+    """Call a function; its StopIteration becomes a RuntimeError, as in a coroutine: no future would carry it."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the executor raised StopIteration") from error
 
 
 def _arguments(
@@ -147,12 +158,13 @@ def _silent(registration: Registration) -> Failed:
     return failed_by(NoOutcomeError(text))
 
 
-def _returned(registration: Registration, value: object) -> Succeeded:
-    """Return the success that a returned value amounts to; one that cannot be written is dropped (RES-06)."""
+def _returned(execution: Execution, registration: Registration, value: object) -> Succeeded:
+    """Return the success that a returned value amounts to; one that cannot be written is dropped (RES-05, RES-06)."""
     shape = registration.result
     if shape is None or (value is None and not shape.checked):
         return Succeeded()
     try:
         return Succeeded(shape.dump_result(value))
     except PayloadError as error:
+        log.warning("the result of task %s is dropped: %s", execution.id, error)
         return Succeeded(None, dropped=str(error))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from tq.errors import RegistrationError
+from tq.errors import InvalidInputError, RegistrationError
 from tq.model import Task
 from tq.runner.actions import Actions
 from tq.runner.door import Shape
@@ -56,6 +56,35 @@ class Registration:
         if self.options.multiple or self.target is not None:
             return 1  # classes are one at a time unless parallel (EXE-03)
         return None
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the executor chooses partition keys."""
+        return self.options.partition_key is not None or hasattr(self.target, "get_partition_key")
+
+    def partition_key(self, task: Task[Any], payload: bytes) -> str | None:
+        """Return the key that the executor gives a task (ADD-07): its option or its `get_partition_key(task)` says.
+
+        Both see the payload as the executor would: checked into its type.
+
+        Raises:
+            InvalidInputError: asking failed, or the answer is no string.
+        """
+        hook: Callable[[Any], object] | None = self.options.partition_key
+        shown: Any = self.shape.load(payload)
+        if hook is None:
+            hook = getattr(self.target, "get_partition_key", None)
+            shown = replace(task, payload=shown)
+        what = f"partition_key of {_what(self.type, self.queue)}"
+        try:
+            key = None if hook is None else hook(shown)
+        except Exception as error:
+            raise InvalidInputError(
+                what, shown, f"it raised {error!r}: let it take every payload of the type"
+            ) from error
+        if key is not None and not isinstance(key, str):
+            raise InvalidInputError(what, key, "let it return a string, or None for no key")
+        return key or None
 
 
 class TaskFunction(Generic[P, A, R]):
@@ -217,7 +246,7 @@ class TaskQueuesManager:
         return list(self._executors.values())
 
 
-_ATTRIBUTES = {"default_retries": "retries", "get_partition_key": "partition_key"}
+_ATTRIBUTES = {"default_retries": "retries"}
 
 
 def _attributes(executor: object) -> dict[str, Any]:

@@ -36,7 +36,18 @@ from tq.ports import Continuation
 __all__ = ["Policy", "Said", "convicted", "settle", "unknown"]
 
 _REMOVE = Remove()
-_RESERVED = frozenset({"retry_count", "last_error", "last_error_stack", "failed_at", "result_dropped"})
+_RESERVED = frozenset(
+    [
+        "retry_count",
+        "last_error",
+        "last_error_stack",
+        "failed_at",
+        "result_dropped",
+        "error",
+        "ignored_reason",
+        "ignored_at",
+    ]
+)
 UNKNOWN_DELAY_FIRST, UNKNOWN_DELAY_CAP = 1.0, 60.0
 
 

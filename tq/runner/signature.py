@@ -83,7 +83,7 @@ def read_signature(
                     "resource that the lifespan yields"
                 )
             resources.append((parameter.name, hint))
-        elif source is not Source.ACTIONS:
+        elif source is not Source.ACTIONS and (source is first or payload is Any):
             payload = found
         sources.append(source)
     if first is Source.TASK and Source.ACTIONS not in sources:
@@ -91,14 +91,10 @@ def read_signature(
     called = function if inspect.isroutine(function) else type(function).__call__
     is_async = inspect.iscoroutinefunction(called)
     returns = hints.get("return", Any)
-    return Signature(
-        tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async
-    )
+    return Signature(tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async)
 
 
-def _source(
-    parameter: inspect.Parameter, hint: Any, position: int, first: Source, actions: type
-) -> tuple[Source, Any]:
+def _source(parameter: inspect.Parameter, hint: Any, position: int, first: Source, actions: type) -> tuple[Source, Any]:
     origin = typing.get_origin(hint) or hint
     if isinstance(origin, type) and issubclass(origin, actions):
         return Source.ACTIONS, None

@@ -18,9 +18,11 @@ from tq.clock import Clock
 from tq.errors import BackendError
 from tq.lifecycle import Service
 from tq.model import (
+    NO_EFFECTS,
     Claim,
     Delivery,
     Effects,
+    FlowState,
     Hop,
     Outcome,
     Receipt,
@@ -78,6 +80,7 @@ class Worker(Service):
         self._backend = backend
         self._executors = executors
         self._clock = clock
+        self._continuations = tuple(continuations)
         self._long_runs = long_runs
         self._endings = Endings(clock, continuations)
         self._committer = Committer(backend, clock, self._endings.refused)
@@ -149,12 +152,22 @@ class Worker(Service):
             self._endings.let_go(item.settlement.receipt)
         self._pace.made(hop, claim, settled=len(pending))
         await self._report.written(pending, hop)
+        if hop.closed:
+            self._decided(hop.closed)
         if hop.deliveries:
             await self._admit(hop.deliveries)
         for receipt in hop.cancelled:
             self._cancel(receipt)
         await self._clock.sleep(0)  # a commit that never waits must not starve the bodies
         return hop
+
+    def _decided(self, states: Sequence[FlowState]) -> None:
+        """Write, with the next hop, what flows that were just decided bring; their joins bring it once more."""
+        effects, now = NO_EFFECTS, self._clock.now()
+        for continuation in self._continuations:
+            effects += continuation.decided(states, now)
+        if effects:
+            self._notes.append(Note(effects))
 
     @property
     def _may_claim(self) -> bool:
@@ -186,6 +199,13 @@ class Worker(Service):
             execution.started_at = now
             self._endings.held[execution.id] = execution
             if verdict.outcome is not None:
+                if isinstance(verdict.outcome, Released):
+                    log.warning(
+                        "task %s is given back for %g s: %s",
+                        execution.id,
+                        verdict.outcome.delay,
+                        verdict.outcome.reason,
+                    )
                 self._finish(execution, verdict.outcome)
             elif verdict.alone:
                 self._suspects.append(execution)
@@ -199,6 +219,9 @@ class Worker(Service):
     # --- endings --------------------------------------------------------------------------------------------------
 
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
+        if execution.moving:
+            execution.ended_meanwhile = execution.ended_meanwhile or outcome
+            return
         if not self._endings.finish(execution, outcome):
             return
         if execution is self._solo:
@@ -259,18 +282,22 @@ class Worker(Service):
         place = self._long_runs.reserve(execution)
         if place is None:
             return False
+        execution.moving = True
         try:
             parked = await self._parked(execution)
-            if parked is None or execution.settled:
-                return False
-            await self._report.handed_over(execution)
-            execution.delivery = parked
-            execution.handed_off = True
-            self._endings.handed_off += 1
-            place.occupy()
-            return True
+            if parked is not None:
+                await self._report.handed_over(execution)
+                execution.delivery = parked
+                execution.handed_off = True
+                self._endings.handed_off += 1
+                if execution.ended_meanwhile is None:
+                    place.occupy()
+            return parked is not None
         finally:
+            execution.moving = False
             place.release()
+            if execution.ended_meanwhile is not None:
+                self._finish(execution, execution.ended_meanwhile)
 
     async def _parked(self, execution: Execution) -> Delivery | None:
         token = f"{self.worker_id}:{next(self._tokens)}"

@@ -43,7 +43,8 @@ class TaskHandle:
         Raises:
             TaskFailedError: it failed, expired, or no worker knew it; the message is its last error.
             TaskCancelledError: it was cancelled.
-            ResultNotKeptError: it ended without its result being kept, or nothing was ever kept under this id.
+            ResultNotKeptError: it ended without its result being kept, its result could not be written or was too
+                large, or nothing was ever kept under this id.
             TimeoutError: it has not ended in time.
         """
         looker = Looker(self._clock, timeout)
@@ -60,7 +61,12 @@ class TaskHandle:
 
     def _result_of(self, record: Record) -> Any:
         if record.status is TaskStatus.EXECUTED:
-            return None if record.result is None else loads(record.result)
+            if record.result is not None:
+                return loads(record.result)
+            dropped = loads(record.stats).get("result_dropped") if record.stats else None
+            if dropped:
+                raise ResultNotKeptError(self.id, f"task {self.id} succeeded, its result was dropped: {dropped}")
+            return None
         if record.status is TaskStatus.CANCELLED:
             raise TaskCancelledError(self.id, f"task {self.id} was cancelled")
         raise TaskFailedError(self.id, record.error or f"task {self.id} {record.status}")

@@ -1,0 +1,101 @@
+"""The producing half of a handler: checked tasks and flows are written in one step per server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from tq.app.intake import Intake
+from tq.clock import Clock
+from tq.errors import AddTasksError, BackendError, InvalidInputError
+from tq.flow import plan_flow, split_wide
+from tq.model import Batch, Effects, FlowRequest, Hop, Message, Task
+from tq.ports import Backend
+from tq.projection import ProjectionFold
+from tq.runner.events import Events
+
+__all__ = ["Producer"]
+
+log = logging.getLogger("tq")
+
+Accepted = list[tuple[Task[Any], Message]]
+
+
+class Producer:
+    """Writes what the door has let in."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        clock: Clock,
+        intake: Intake,
+        events: Events,
+        fold: ProjectionFold,
+    ) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._intake = intake
+        self._events = events
+        self._fold = fold
+
+    async def hear(self) -> None:
+        """Learn which queues live workers serve."""
+        self._intake.heard_of(await self._backend.queue.announced())
+
+    async def accept(self, tasks: Sequence[Task[Any]]) -> Accepted:
+        """Check every task before anything is written.
+
+        Raises:
+            InvalidInputError: the only task is refused.
+            AddTasksError: one of several is.
+        """
+        if any(not self._intake.knows_queue(getattr(task, "queue_id", "")) for task in tasks):
+            await self.hear()
+        accepted: Accepted = []
+        failed: dict[str, Exception] = {}
+        for index, task in enumerate(tasks):
+            try:
+                accepted.append(self._intake.accept(task, f"tasks[{index}]"))
+            except InvalidInputError as error:
+                if len(tasks) == 1:
+                    raise
+                failed[getattr(task, "id", "") or f"tasks[{index}]"] = error
+        if failed:
+            raise AddTasksError(failed, 0)
+        return accepted
+
+    async def add(self, accepted: Accepted) -> tuple[Message, ...]:
+        """Write accepted tasks with their rows; return their messages.
+
+        Raises:
+            AddTasksError: the server refuses, or cannot be reached.
+        """
+        messages = tuple([message for _, message in accepted])
+        await self._events.task_scheduled([task for task, _ in accepted])
+        effects = Effects(messages=messages, projections=self._fold.scheduled_rows(messages, self._clock.now()))
+        try:
+            hop = await self._commit(effects)
+        except BackendError as error:
+            raise AddTasksError({message.id: error for message in messages}, 0) from error
+        if hop.duplicates:
+            log.warning("not added again, the ids are taken: %s", ", ".join(hop.duplicates[:20]))
+        await self._events.message_published(messages)
+        return messages
+
+    async def start(self, request: FlowRequest) -> tuple[Message, ...]:
+        """Write a flow: the chunks of a wide plan first, then, in one step, what makes it real."""
+        effects = plan_flow(request, now=self._clock.now(), origin=None, parent=None)
+        parts, seal = split_wide(effects)
+        for part in parts:
+            await self._commit(part)
+        hop = await self._commit(seal)
+        await self._events.flow_started(request)
+        for state in hop.closed:
+            await self._events.flow_closed(state)
+        await self._events.message_published(seal.messages)
+        return seal.messages
+
+    async def _commit(self, effects: Effects) -> Hop:
+        return await self._backend.commit(Batch(effects=[effects]))
