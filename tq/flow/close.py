@@ -11,7 +11,7 @@ from tq.ports import Backend, FlowBarrierProvider
 
 from .rows import verdict_rows
 
-__all__ = ["barrier_of", "close_flows", "dispatch_joins"]
+__all__ = ["barrier_of", "close_flows", "commit_closing", "dispatch_joins"]
 
 log = logging.getLogger("tq")
 
@@ -37,18 +37,28 @@ async def close_flows(backend: Backend, verdicts: Sequence[tuple[str, Verdict, s
         return []
     barrier = barrier_of(backend)
     if backend.atomic:
-        closed = list((await backend.commit(Batch(effects=[Effects(verdicts=tuple(verdicts))]))).closed)
-    else:
-        closed = list[FlowState]()
-        for flow_id, verdict, reason in verdicts:
-            state = await barrier.mark_aborted(flow_id, verdict, reason)
-            if state is not None and state.verdict is verdict and not state.confirmed:
-                closed.append(state)
-        await dispatch_joins(backend, closed, now)
+        return await commit_closing(backend, Effects(verdicts=tuple(verdicts)), now)
+    closed = list[FlowState]()
+    for flow_id, verdict, reason in verdicts:
+        state = await barrier.mark_aborted(flow_id, verdict, reason)
+        if state is not None and state.verdict is verdict and not state.confirmed:
+            closed.append(state)
+    await dispatch_joins(backend, closed, now)
+    await _tell(backend, closed, now)
+    return closed
+
+
+async def commit_closing(backend: Backend, effects: Effects, now: float) -> list[FlowState]:
+    """Write effects that may decide flows; return what they decided, its rows written."""
+    closed = list((await backend.commit(Batch(effects=[effects]))).closed)
+    await _tell(backend, closed, now)
+    return closed
+
+
+async def _tell(backend: Backend, closed: Sequence[FlowState], now: float) -> None:
     rows = verdict_rows(closed, now)
     if rows:
         await backend.commit(Batch(effects=[Effects(projections=rows)]))
-    return closed
 
 
 async def dispatch_joins(backend: Backend, states: Sequence[FlowState], now: float) -> int:

@@ -167,7 +167,8 @@ class Reconciler:
             respread=result.respread,
             lost=result.lost,
         )
-        self._held, tick.resolved = await end_forgotten(self._backend, self._held, now, self._quiet_after)
+        self._held, tick.resolved, closed = await end_forgotten(self._backend, self._held, now, self._quiet_after)
+        tick.closed += closed
         if tick.repairs:
             log.warning(
                 "looking over open flows: %d marked, %d revived, %d written again, %d lost, %d held tasks ended",

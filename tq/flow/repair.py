@@ -12,7 +12,7 @@ from tq.ids import step_id
 from tq.model import Batch, Effects, FlowState, Mark, Message, Record, StepStatus, TaskStatus
 from tq.ports import Backend
 
-from .close import barrier_of
+from .close import barrier_of, commit_closing
 from .membership import generation_stats, member_width
 from .plan import WIDTH
 from .spread import locate
@@ -115,7 +115,7 @@ async def _from_records(backend: Backend, found: Sequence[tuple[Suspect, Record]
                 continue
         log.warning("member %s ended as %s and was not counted; it is now", suspect.id, record.status)
         marks.append(_mark(suspect, record))
-    closed = await _commit_marks(backend, marks)
+    closed = await _commit_marks(backend, marks, now)
     return Repaired(marked=len(marks), revived=revived, closed=closed)
 
 
@@ -138,10 +138,8 @@ def _mark(suspect: Suspect, record: Record) -> Mark:
     return Mark(flow.id, suspect.index, status, flow.generation, None, record.error or "Step failed")
 
 
-async def _commit_marks(backend: Backend, marks: Sequence[Mark]) -> tuple[FlowState, ...]:
-    if not marks:
-        return ()
-    return tuple((await backend.commit(Batch(effects=[Effects(marks=tuple(marks))]))).closed)
+async def _commit_marks(backend: Backend, marks: Sequence[Mark], now: float) -> tuple[FlowState, ...]:
+    return tuple(await commit_closing(backend, Effects(marks=tuple(marks)), now)) if marks else ()
 
 
 # --- nowhere ----------------------------------------------------------------------------------------------------------
@@ -170,5 +168,5 @@ async def _from_nowhere(backend: Backend, suspects: Sequence[Suspect], now: floa
     if messages:
         log.warning("%d members are nowhere to be found and are written again from their plan", len(messages))
         await backend.commit(Batch(effects=[Effects(messages=tuple(messages))]))
-    closed = await _commit_marks(backend, marks)
+    closed = await _commit_marks(backend, marks, now)
     return Repaired(respread=len(messages), lost=len(marks), closed=closed)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 from tq.codec import loads
 from tq.model import (
-    Batch,
     Effects,
     Failed,
     FlowState,
@@ -22,7 +22,7 @@ from tq.model import (
 )
 from tq.ports import Backend
 
-from .close import barrier_of
+from .close import barrier_of, commit_closing
 from .spread import locate
 
 __all__ = ["end_forgotten"]
@@ -33,8 +33,18 @@ PAGE = 500
 KEPT = 7 * 86_400.0
 
 
-async def end_forgotten(backend: Backend, after: str, now: float, quiet_after: float) -> tuple[str, int]:
-    """Look over one page of the store for held tasks whose flow will not end them; return where to go on, and how many.
+class Forgotten(NamedTuple):
+    """What one look came to."""
+
+    after: str
+    """Where the next one goes on."""
+    ended: int
+    closed: list[FlowState]
+    """Flows that this decided."""
+
+
+async def end_forgotten(backend: Backend, after: str, now: float, quiet_after: float) -> Forgotten:
+    """Look over one page of the store for held tasks whose flow will not end them, and end these.
 
     The usual way is the flow's join. It does not lead here where an earlier attempt had started the same flow without
     waiting for it: the join then knows of no parent. What a held task was is not read back, so that an entity's row is
@@ -42,7 +52,7 @@ async def end_forgotten(backend: Backend, after: str, now: float, quiet_after: f
     """
     page = await backend.store.list(None, after, PAGE)
     held = [place for place in page if place.state is State.HELD and place.held_by]
-    ended = 0
+    ended, closed = 0, list[FlowState]()
     if held:
         states = await barrier_of(backend).get(sorted({place.held_by for place in held}))
         over = [place for place in held if _over(states.get(place.held_by), now, quiet_after)]
@@ -51,9 +61,9 @@ async def end_forgotten(backend: Backend, after: str, now: float, quiet_after: f
         records = await backend.store.records(joins) if joins else {}
         for place, join in zip(over, joins, strict=True):
             if join not in live:
-                await _end(backend, place, records.get(join), now)
+                closed += await _end(backend, place, records.get(join), now)
                 ended += 1
-    return (page[-1].id if len(page) >= PAGE else ""), ended
+    return Forgotten(page[-1].id if len(page) >= PAGE else "", ended, closed)
 
 
 def _over(state: FlowState | None, now: float, quiet_after: float) -> bool:
@@ -62,11 +72,11 @@ def _over(state: FlowState | None, now: float, quiet_after: float) -> bool:
     )
 
 
-async def _end(backend: Backend, place: Whereabouts, record: Record | None, now: float) -> None:
+async def _end(backend: Backend, place: Whereabouts, record: Record | None, now: float) -> list[FlowState]:
     log.warning("task %s was held by flow %s, which is over; it ends now", place.id, place.held_by)
     outcome = _outcome(record)
     effects = Effects(records=(_record(place, outcome, now),), marks=await _marks(backend, place, outcome))
-    await backend.commit(Batch(effects=[Effects(resolves=(Resolve(place.id, place.held_by, effects),))]))
+    return await commit_closing(backend, Effects(resolves=(Resolve(place.id, place.held_by, effects),)), now)
 
 
 def _outcome(record: Record | None) -> Outcome:

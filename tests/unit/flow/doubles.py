@@ -239,6 +239,7 @@ class Server:
         """Every message that was ever inserted."""
         self.cancelled: list[str] = []
         self.written: list[Effects] = []
+        self._closed: list[FlowState] = []
         self.refuse: set[str] = set()
         """Ids of messages that the server refuses."""
 
@@ -263,7 +264,7 @@ class Server:
         for message in messages:
             if message.id in self.refuse:
                 raise ContentRefusedError(message.id)
-        closed: list[FlowState] = []
+        self._closed = closed = list[FlowState]()
         for effects in batch.effects:
             self._write(effects)
         for effects in batch.effects:
@@ -294,7 +295,7 @@ class Server:
             if held is not None and held.held_by == resolve.flow_id:
                 del self.store.live[resolve.task_id]
                 self._write(resolve.effects)
-                self.barrier.mark(*resolve.effects.marks)
+                self._closed += self.barrier.mark(*resolve.effects.marks)
 
 
 def place_of(message: Message, state: State = State.WAITING, **fields: Any) -> Whereabouts:

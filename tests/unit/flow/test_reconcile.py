@@ -372,6 +372,17 @@ async def test_a_member_that_is_nowhere_without_a_plan_is_lost_after_a_longer_gr
     assert "nowhere to be found" in caplog.text
 
 
+@pytest.mark.spec("FLOW-27")
+async def test_a_flow_that_a_repair_aborts_is_shown_as_aborted() -> None:
+    server = Server()
+    await start(server, policy="abort", entity=Entity("Item", "i"))
+    server.queue.live.pop(step_id("f", 1))
+    tick = await reconciler(server).tick_quiet(NOW + 3600)
+    assert [state.verdict for state in tick.closed] == [Verdict.ABORTED]
+    (row,) = server.written[-1].projections
+    assert (row.task_id, row.error) == ("f", "flow_aborted")
+
+
 async def test_nobody_is_called_lost_where_the_queue_cannot_tell() -> None:
     server = Server(locates=False)
     await start(server)
@@ -536,5 +547,7 @@ async def test_a_held_step_counts_in_its_own_flow_when_it_is_ended_so() -> None:
     await start(server, 2)
     await held_by_an_old_flow(server, step_id("f", 1), result=b"7")
     server.queue.live.pop(step_id("f", 1))
-    await reconciler(server).tick_quiet(LATER)
+    end(server, 0)
+    tick = await reconciler(server).tick_quiet(LATER)
     assert server.barrier.results["f"][1].result == b"7"
+    assert [state.id for state in tick.closed] == ["f"], "events are told of it"
