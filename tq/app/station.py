@@ -77,6 +77,7 @@ class Station(Service):
         self._upkeep = Upkeep(clock, self._rounds())
         self.worker: Worker | None = None
         self._stirred = False
+        self._behind = False
 
     # --- opening and closing --------------------------------------------------------------------------------------
 
@@ -183,6 +184,7 @@ class Station(Service):
             await self._events.flow_closed(state)
         if tick.closed or tick.dispatched or tick.spread or tick.cancelled:
             self._stir()
+        self._behind = tick.more
         return tick.more
 
     async def _quiet(self) -> bool:
@@ -210,6 +212,9 @@ class Station(Service):
         self._intake.heard_of(await self._backend.queue.announced())
 
     async def _purge(self) -> bool:
+        """Let go what retention allows; not while plans are being spread, whose chunks may be as old as that."""
+        if self._behind:
+            return False
         now = self._clock.now()
         dropped = await self._backend.store.purge(now, self._remember, PURGE_AT_ONCE)
         if self._backend.barrier is not None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from tq.app.handler import TaskHandler
 from tq.errors import ConfigurationError
@@ -67,7 +67,7 @@ class SyncClient:
             )
         )
 
-    def status(self, task_id: str) -> TaskStatus | None:
+    def status(self, task_id: str) -> TaskStatus | Literal["unknown"]:
         """See `TaskHandle.status`."""
         return self._call(self._handler.task(task_id).status())
 

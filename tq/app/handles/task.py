@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from tq.clock import Clock
 from tq.codec import loads
@@ -25,13 +25,13 @@ class TaskHandle:
         self._clock = clock
         self.id = task_id
 
-    async def status(self) -> TaskStatus | None:
-        """Return where the task stands; None when nothing is kept of it (`unknown`)."""
+    async def status(self) -> TaskStatus | Literal["unknown"]:
+        """Return where the task stands; "unknown" when it is not live and nothing is kept of it."""
         live = await locate(self._backend, self.id)
         if live is not None:
             return TaskStatus.SCHEDULED if live.state is State.WAITING else TaskStatus.PROCESSING
         record = await self.record()
-        return record.status if record is not None else None
+        return record.status if record is not None else "unknown"
 
     async def record(self) -> Record | None:
         """Return what is kept of the task's ending."""
