@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @property
     def outstanding(self) -> int:
         """Calls in threads that have not come back."""
-        return len(self._outside)
+        return sum(not call.done() for call in self._outside)
 
     def _pause(self, timeout: float | None) -> bool:
         if self._outside:

@@ -1,4 +1,4 @@
-"""The suite of `Backend`, for backends whose commit is one atomic step."""
+"""The suite of `Backend`: one server, or several (`atomic`)."""
 
 from __future__ import annotations
 

@@ -45,7 +45,10 @@ __all__ = ["BackendSuite", "Hopping"]
 
 
 class BackendSuite(Suite[Backend]):
-    """A suite whose port is a backend that is `atomic`, and has a barrier."""
+    """A suite whose port is a backend that has a barrier."""
+
+    atomic = True
+    """Whether a commit is one step; several servers say False, and are spared what only one server can promise."""
 
     async def one(self, backend: Backend, clock: Clock, name: str = "a") -> Delivery:
         """Add a message and claim it for one beat."""
@@ -95,7 +98,7 @@ class Hopping(BackendSuite):
 
     async def test_it_is_one_atomic_step(self, clock: Clock) -> None:
         async with self.open(clock) as backend:
-            assert backend.atomic
+            assert backend.atomic is self.atomic
             assert backend.barrier is not None
             assert backend.name
 
@@ -129,7 +132,7 @@ class Hopping(BackendSuite):
         async with self.open(clock) as backend:
             await add(backend.queue, message("a", clock.now()), message("b", clock.now()), message("c", clock.now()))
             first, second, third = (await hop(backend, lease=self.beat)).deliveries
-            await settle(backend, second)
+            await backend.queue.ack([second.receipt])
             batch = Batch(settlements=[settlement(it) for it in (first, second, third)])
             answer = await backend.commit(batch)
             assert answer.refused == [second.receipt]
@@ -174,6 +177,8 @@ class Hopping(BackendSuite):
                     await backend.commit(batch, claim(9, lease=self.beat))
                 with pytest.raises(ContentRefusedError):
                     await backend.commit(Batch(effects=[effects, culprit]))
+            if not self.atomic:
+                pytest.skip("what one server took before another refused stays, and may be written again")
             assert await self.traces(backend) == set()
             assert (await backend.commit(Batch(settlements=[settlement(first), settlement(second)]))).refused == []
 
@@ -186,7 +191,8 @@ class Hopping(BackendSuite):
             batch = Batch(settlements=[settlement(delivery, None, effects)], effects=[effects])
             await backend.commit(batch)
             again = await backend.commit(batch)
-            assert (again.refused, again.duplicates) == ([delivery.receipt], ["child"])
+            # Across servers the outcome is remembered: it is known that it was this very one that counted.
+            assert (again.refused, again.duplicates) == ([delivery.receipt] if self.atomic else [], ["child"])
             assert (await self.barrier(backend).get(["f"]))["f"].remaining == 1
             assert ids(await take(backend.queue, lease=self.beat)) == ["child"]
 
@@ -253,7 +259,9 @@ class Hopping(BackendSuite):
             await clock.sleep(1.1 * self.beat)
             answer = await hop(backend, lease=self.beat)
             assert sorted(ids(answer.deliveries)) == ["queued", "stored"]
-            assert await backend.queue.ack([it.receipt for it in answer.deliveries]) == []
+            for it in answer.deliveries:
+                custody = backend.queue if it.place is Place.QUEUE else backend.store
+                assert await custody.ack([it.receipt]) == []
 
     async def test_ids_that_are_taken_are_reported(self, clock: Clock) -> None:
         async with self.open(clock) as backend:
