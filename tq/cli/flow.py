@@ -69,7 +69,7 @@ async def flow(
         explanation = await handle.explain()
         status = await (await handle.join()).status()
     words = _words(state, members, explanation)
-    words["join"]["status"] = status.value if status is not None else None
+    words["join"]["status"] = None if status == "unknown" else status.value
     if common.json:
         document(words)
     else:

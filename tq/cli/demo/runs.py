@@ -80,7 +80,7 @@ async def has_ended(handler: TaskHandler, flow: str) -> bool:
     if (await handle.status()).verdict is None:
         return False
     status = await (await handle.join()).status()
-    return status is None or status.terminal
+    return status == "unknown" or status.terminal
 
 
 async def _rows(handler: TaskHandler, settings: DemoSettings) -> Sequence[Projection]:
