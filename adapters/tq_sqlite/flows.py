@@ -11,7 +11,7 @@ from tq.model import Flow, FlowState, Message, Reopen, StepResult, StepStatus, V
 from .connection import Connection
 from .records import revive
 from .rows import Insert, select_in
-from .schema import TODO
+from .schema import UNFINISHED
 
 __all__ = [
     "advance_flow",
@@ -186,7 +186,7 @@ def due_flows(db: Connection, now: float, limit: int) -> list[FlowState]:
         f"{_SELECT} WHERE verdict IS NULL AND deadline IS NOT NULL AND deadline <= ? ORDER BY deadline LIMIT ?",
         (now, limit),
     ).fetchall()
-    todo = db.execute(f"{_SELECT} WHERE {TODO} ORDER BY id LIMIT ?", (limit,)).fetchall()
+    todo = db.execute(f"{_SELECT} WHERE {UNFINISHED} ORDER BY id LIMIT ?", (limit,)).fetchall()
     found = {row[0]: row for row in (*late, *todo)}
     return [_state(row) for row in list(found.values())[:limit]]
 

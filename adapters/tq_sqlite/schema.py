@@ -16,12 +16,12 @@ from pathlib import Path
 
 from tq.errors import ForeignDatabaseError
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "TODO", "check_file", "migrate"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "UNFINISHED", "check_file", "migrate"]
 
 APPLICATION_ID = 0x74712D31
 """Stands in the header of every file of ours: "tq-1"."""
 
-TODO = (
+UNFINISHED = (
     "(verdict IS NOT NULL AND confirmed = 0 OR spread < chunks"
     " OR verdict IS NOT NULL AND tidied = 0 AND (cancel_siblings = 1 OR verdict = 'cancelled'))"
 )
@@ -98,7 +98,7 @@ _VERSION_1 = (
     "CREATE INDEX tq_flows_started ON tq_flows (started_at, id)",
     "CREATE INDEX tq_flows_open ON tq_flows (id) WHERE verdict IS NULL",
     "CREATE INDEX tq_flows_deadline ON tq_flows (deadline) WHERE verdict IS NULL AND deadline IS NOT NULL",
-    f"CREATE INDEX tq_flows_todo ON tq_flows (id) WHERE {TODO}",
+    f"CREATE INDEX tq_flows_todo ON tq_flows (id) WHERE {UNFINISHED}",
     "CREATE INDEX tq_flows_closed ON tq_flows (closed_at) WHERE confirmed = 1 AND verdict IS NOT NULL",
     """CREATE TABLE tq_members (
         flow TEXT NOT NULL, idx INTEGER NOT NULL, status TEXT NOT NULL, result BLOB, error TEXT,
