@@ -40,6 +40,7 @@ from .carry import Carrier
 from .claim import LOOK_EVERY, Claimer
 from .custody import Custodian
 from .flows import Flows
+from .handed import HandedOut
 from .held import HeldTasks
 from .insert import Inserter
 from .keeper import BothKeeper, home_of
@@ -106,13 +107,14 @@ class CompositeBackend(Backend):
         """The backend of queue and store, where it is one and only the flows are elsewhere."""
         near = math.inf if self._one is not None else seconds("near", near)
         self._ledger = Ledger(store)
+        self._handed = HandedOut()
         self._parking = Parking(queue, store)
         self._custodian = Custodian(queue, store, self._ledger, near, one=self._one is not None)
         self._inserter = Inserter(queue, store, self._ledger, clock, near)
-        self._flows = Flows(barrier, store)
+        self._flows = Flows(barrier, queue, store)
         self._carrier = Carrier(store, self._flows, Rows(projections, store), self._inserter)
         self._held = HeldTasks(queue, store, self._ledger)
-        self._claimer = Claimer(queue, store, self._ledger, clock, self._finish)
+        self._claimer = Claimer(queue, store, self._ledger, self._handed, clock, self._finish, self._one)
         self._bell = Bell((queue, store))
         self.poll_interval = min(_poll_interval(queue), _poll_interval(store))
         self._lease = LEASE
@@ -172,6 +174,8 @@ class CompositeBackend(Backend):
         recorded = {work.receipt for work in works if work.key is not None}
         refused += [receipt for receipt in lost if receipt not in recorded and receipt not in refused]
         await self._parking.clear(works)
+        for settlement in batch.settlements:
+            self._handed.forget(settlement.receipt)
         return _Written(refused, duplicates)
 
     async def _entitled(self, batch: Batch, now: float) -> tuple[list[Work], list[Receipt]]:
@@ -182,7 +186,9 @@ class CompositeBackend(Backend):
             if settlement.receipt in works:  # named twice, it is lost the second time
                 refused.append(settlement.receipt)
                 continue
-            works[settlement.receipt] = work = Work.of_settlement(settlement, now)
+            works[settlement.receipt] = work = Work.of_settlement(
+                settlement, now, self._handed.fence(settlement.receipt)
+            )
             needs = work.needs_record(self.queue.guarantees.redelivery) or self._parking.is_unsure(settlement.receipt)
             if needs and work.message is not None:
                 work.key = key_of(work.message)
@@ -266,7 +272,10 @@ class CompositeBackend(Backend):
     async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
         if self._one is not None:
             return await self._one.park(delivery, token, lease)
-        return await self._parking.park(delivery, token, lease)
+        parked = await self._parking.park(delivery, token, lease)
+        if parked is not None:
+            self._handed.note_parked(parked)
+        return parked
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:
         return BothKeeper(self.queue, self.store, lambda: self._loop)

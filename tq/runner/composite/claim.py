@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from tq.clock import Clock
 from tq.errors import BackendUnavailableError, ContentRefusedError
 from tq.ids import is_new
-from tq.model import Claim, Delivery, Place, Rearm
-from tq.ports import Claimed, Custody, MessageQueue, TaskStore
+from tq.model import Batch, Claim, Delivery, Place, Rearm
+from tq.ports import Backend, Claimed, Custody, MessageQueue, TaskStore
 
+from .handed import HandedOut
 from .ledger import Ledger
 from .work import Work
 
@@ -32,12 +33,24 @@ class Claimer:
     first, because what is due there has waited longest.
     """
 
-    def __init__(self, queue: MessageQueue, store: TaskStore, ledger: Ledger, clock: Clock, finish: Finish) -> None:
+    def __init__(
+        self,
+        queue: MessageQueue,
+        store: TaskStore,
+        ledger: Ledger,
+        handed: HandedOut,
+        clock: Clock,
+        finish: Finish,
+        one: Backend | None,
+    ) -> None:
+        """Make a claimer; `one` is the backend to which both belong, if it is one."""
         self._queue = queue
         self._store = store
         self._ledger = ledger
+        self._handed = handed
         self._clock = clock
         self._finish = finish
+        self._one = one
         self._odd = True
         """Whether the store gets the larger half this time."""
         self._store_due: float | None = None
@@ -51,6 +64,9 @@ class Claimer:
         Raises:
             BackendUnavailableError: both custodians are away.
         """
+        if self._one is not None:  # it knows by itself what is due in both
+            hop = await self._one.commit(Batch(), claim)
+            return await self._look_over(claim, Claimed(hop.deliveries, hop.next_due, hop.cancelled))
         found = Claimed([])
         errors: list[BackendUnavailableError] = []
         share = (claim.limit + self._odd) // 2
@@ -90,7 +106,7 @@ class Claimer:
         if place is Place.STORE:
             self._looked = self._clock.monotonic()
             self._store_due = got.next_due if len(got.deliveries) < limit else self._clock.now()
-        deliveries = [_placed(delivery, place) for delivery in got.deliveries]
+        deliveries = [it if it.place is place else it._replace(place=place) for it in got.deliveries]
         next_due = _sooner(found.next_due, got.next_due)
         return Claimed([*found.deliveries, *deliveries], next_due, (*found.cancelled, *got.cancelled))
 
@@ -107,10 +123,11 @@ class Claimer:
             gone = {*suspects, *in_lanes}
             log.warning("%d deliveries are given back: it cannot be told if they have ended: %s", len(gone), error)
             await self._give_back(gone)
-        if not gone and len(found.deliveries) >= claim.limit:
-            return found._replace(next_due=None)
         left = [delivery for delivery in found.deliveries if delivery not in gone]
-        return found._replace(deliveries=left, next_due=self._clock.now() if gone else found.next_due)
+        for delivery in left:
+            self._handed.note(delivery)
+        next_due = found.next_due if len(found.deliveries) < claim.limit else None
+        return found._replace(deliveries=left, next_due=self._clock.now() if gone else next_due)
 
     def _is_suspect(self, delivery: Delivery, rows: set[str]) -> bool:
         """Whether a delivery may have ended, or be the store's by now."""
@@ -158,7 +175,7 @@ class Claimer:
             lanes[delivery.message.lane].append(delivery)
         behind: set[Delivery] = set()
         for lane, waiting in lanes.items():
-            messages = [delivery.message._replace(fence=delivery.fence) for delivery in waiting]
+            messages = [it.message._replace(fence=it.fence) for it in waiting]
             if await self._store.append_if_parked(lane, messages):
                 await self._queue.ack([delivery.receipt for delivery in waiting])
                 behind.update(waiting)
@@ -179,14 +196,6 @@ class Claimer:
                 await custody.rearm(rearms)
             except BackendUnavailableError as error:
                 log.warning("%d deliveries come again when their leases run out: %s", len(rearms), error)
-
-
-def _placed(delivery: Delivery, place: Place) -> Delivery:
-    """Say whose it is, and let the message know how often it was handed out before: it may move."""
-    before = delivery.fence - 1
-    if delivery.message.fence < before:
-        delivery = delivery._replace(message=delivery.message._replace(fence=before))
-    return delivery if delivery.place is place else delivery._replace(place=place)
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

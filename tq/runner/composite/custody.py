@@ -17,9 +17,9 @@ MOVING = 30.0
 """Seconds for which a row is leased between the two calls that move it."""
 
 
-def as_held(message: Message) -> Message:
+def as_held(message: Message, fence: int) -> Message:
     """Return the row that waits for a flow: the next attempt, so that it takes the place of the one that runs."""
-    return message._replace(attempt=message.attempt + 1, fence=message.fence + 1)
+    return message._replace(attempt=message.attempt + 1, fence=fence)
 
 
 class Custodian:
@@ -136,11 +136,11 @@ class Custodian:
                 raise ContentRefusedError(f"task {work.receipt and work.receipt.id} cannot move without its message")
             match work.told.ending:
                 case Hold(flow_id):
-                    rows.append((as_held(message), flow_id))
+                    rows.append((as_held(message, work.fence), flow_id))
                 case Rearm() as again if again.unknown_since:
                     await self._move_unknown(message, again, work)
                 case Rearm() as again:
-                    rows.append((_rearmed(message, again), ""))
+                    rows.append((_rearmed(message, again, work.fence), ""))
                 case _:
                     pass
         if rows:
@@ -152,9 +152,9 @@ class Custodian:
     async def _move_unknown(self, message: Message, again: Rearm, work: Work) -> None:
         """Move a message that this worker does not know; only a re-arming keeps since when nobody knew it."""
         token = f"{work.receipt.token if work.receipt else message.id}.moved"
-        if await self._store.park(_rearmed(message, again), token, MOVING):
+        if await self._store.park(_rearmed(message, again, work.fence - 1), token, MOVING):
             await self._store.rearm([(Receipt(message.id, token), again)])
 
 
-def _rearmed(message: Message, again: Rearm) -> Message:
-    return message._replace(run_at=again.run_at, attempt=again.attempt, stats=again.stats, fence=message.fence + 1)
+def _rearmed(message: Message, again: Rearm, fence: int) -> Message:
+    return message._replace(run_at=again.run_at, attempt=again.attempt, stats=again.stats, fence=fence)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 
 from tq.errors import ContentRefusedError, MissingPortError
 from tq.ids import step_id
 from tq.model import Effects, FlowState, Mark, Reopen, StepStatus
-from tq.ports import FlowBarrierProvider, TaskStore
+from tq.ports import FlowBarrierProvider, MessageQueue, TaskStore
 
 __all__ = ["Flows"]
 
@@ -44,8 +45,9 @@ class Flows:
     until then everybody who asks about the flow is told that it is over, and does the same.
     """
 
-    def __init__(self, barrier: FlowBarrierProvider | None, store: TaskStore) -> None:
+    def __init__(self, barrier: FlowBarrierProvider | None, queue: MessageQueue, store: TaskStore) -> None:
         self._barrier = barrier
+        self._queue = queue
         self._store = store
 
     def check(self, every: Iterable[Effects]) -> None:
@@ -83,7 +85,8 @@ class Flows:
         confirms = [(state.id, state.flow.generation) for state in sent]
         confirms += [confirm for effects in every for confirm in effects.confirms]
         if confirms:
-            closed += sent  # before it is confirmed: afterwards nobody else would ever tell of it
+            # Before it is confirmed: afterwards nobody else would ever tell of it.
+            closed += [replace(state, confirmed=True) for state in sent]
             await self._barrier.confirm_join(list(dict.fromkeys(confirms)))
 
     async def _mark(
@@ -124,8 +127,11 @@ class Flows:
         joins = [
             state.flow.join._replace(run_at=now if state.closed_at is None else state.closed_at) for state in states
         ]
+        live: Container[str] = ()
+        if self._queue.guarantees.locates:
+            live = await self._queue.locate([join.id for join in joins])
         try:
-            await self._store.add(joins)
+            await self._store.add([join for join in joins if join.id not in live])
         except ContentRefusedError:
             if len(states) > 1:
                 return [state for one in states for state in await self._dispatch([one], now)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tq.model import Effects, Hold, Place, Remove, Resolve, State, Whereabouts
+from tq.model import Effects, Hold, Message, Place, Remove, Resolve, State, Whereabouts
 from tq.ports import MessageQueue, OutcomeKey, TaskStore
 
 from .custody import as_held
@@ -44,10 +44,10 @@ class HeldTasks:
         found = [resolve for resolve in resolves if resolve.task_id in keys]
         if not found:
             return []
-        bodies = await self._bodies(found, keys)
+        messages = await self._messages(found, keys)
         works = [
             Work(
-                Told(Remove(), _with_body(resolve, bodies.get(resolve.task_id))),
+                Told(Remove(), _with_body(resolve, messages.get(resolve.task_id))),
                 now,
                 place=Place.STORE,
                 key=keys[resolve.task_id],
@@ -72,7 +72,7 @@ class HeldTasks:
         waiting = [key for key, said in told.items() if said.ending == Hold(running[key].flow_id) and said.message]
         ended = await self._ledger.recorded([successor(key) for key in waiting])
         puts = [
-            (as_held(message), running[key].flow_id)
+            (as_held(message, message.fence), running[key].flow_id)
             for key in waiting
             if (message := told[key].message) is not None and successor(key) not in ended
         ]
@@ -80,22 +80,22 @@ class HeldTasks:
             await self._store.put(puts)
         return {key.task_id: successor(key) for key in waiting}
 
-    async def _bodies(self, resolves: Sequence[Resolve], keys: dict[str, OutcomeKey]) -> dict[str, bytes]:
-        """Return the bodies of those that leave a dead letter without one: whoever resolves has none at hand."""
+    async def _messages(self, resolves: Sequence[Resolve], keys: dict[str, OutcomeKey]) -> dict[str, Message]:
+        """Return what those were that leave a dead letter without a body: whoever resolves has none at hand."""
         before = [
             keys[resolve.task_id]._replace(attempt=keys[resolve.task_id].attempt - 1)
             for resolve in resolves
             if any(record.dead and record.body is None for record in resolve.effects.records)
         ]
         told = await self._ledger.told(before)
-        return {key.task_id: said.message.body for key, said in told.items() if said.message is not None}
+        return {key.task_id: said.message for key, said in told.items() if said.message is not None}
 
 
-def _with_body(resolve: Resolve, body: bytes | None) -> Effects:
-    if body is None:
+def _with_body(resolve: Resolve, message: Message | None) -> Effects:
+    if message is None:
         return resolve.effects
     records = [
-        record._replace(body=body)
+        record._replace(body=message.body, fence=max(record.fence, message.fence))
         if record.dead and record.body is None and record.task_id == resolve.task_id
         else record
         for record in resolve.effects.records

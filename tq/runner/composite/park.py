@@ -34,8 +34,7 @@ class Parking:
             return None
         row = self._unsure.get(receipt, Receipt(message.id, token))
         self._unsure[receipt] = row
-        # Handed out before, by the queue: its outcome will be recorded, should the message come again (`work`).
-        written = await self._store.park(message._replace(fence=delivery.fence), row.token, lease)
+        written = await self._store.park(message._replace(fence=delivery.fence - 1), row.token, lease)
         if not written and (await self._store.renew([row], lease)).lost:
             del self._unsure[receipt]
             return None
@@ -45,7 +44,7 @@ class Parking:
         if lost:  # between the two: another worker has it now, and its outcome counts
             await self._store.ack([row])
             return None
-        return delivery._replace(token=row.token, place=Place.STORE, message=message._replace(fence=delivery.fence))
+        return delivery._replace(token=row.token, place=Place.STORE)
 
     async def clear(self, works: Iterable[Work]) -> None:
         """Remove the rows of ended deliveries that may be there."""

@@ -29,6 +29,8 @@ class Work:
     receipt: Receipt | None = None
     place: Place = Place.STORE
     message: Message | None = None
+    fence: int = 0
+    """Times the message was handed out, as far as this process knows."""
     key: OutcomeKey | None = None
     """Under which it is recorded; None where it needs no record."""
     held_by: str = ""
@@ -47,17 +49,19 @@ class Work:
     """A cancel was asked for; whoever takes custody over must hear of it."""
 
     @classmethod
-    def of_settlement(cls, settlement: Settlement, now: float) -> Work:
-        """Return the work of a settlement."""
+    def of_settlement(cls, settlement: Settlement, now: float, fence: int | None) -> Work:
+        """Return the work of a settlement; `fence` where it was handed out more than once."""
         receipt, ending, effects, place, message = settlement
-        kept = message if isinstance(ending, Hold) else None
-        return cls(Told(ending, effects, kept), now, receipt, place, message)
+        fence = fence or (1 if message is None else message.fence + 1)
+        kept = message._replace(fence=fence) if message is not None and isinstance(ending, Hold) else None
+        return cls(Told(ending, effects, kept), now, receipt, place, message, fence)
 
     @classmethod
     def of_delivery(cls, delivery: Delivery, told: Told, at: float) -> Work:
         """Return the work of a delivery whose outcome was recorded before it was handed out again."""
         message = delivery.message
-        return cls(told, at, delivery.receipt, delivery.place, message, key_of(message), again=True, foreign=True)
+        key, fence = key_of(message), delivery.fence
+        return cls(told, at, delivery.receipt, delivery.place, message, fence, key, again=True, foreign=True)
 
     @property
     def effects(self) -> Effects:
@@ -81,6 +85,6 @@ class Work:
             return False
         if not isinstance(self.told.ending, Remove) or self.told.effects:
             return True
-        if message.fence or message.attempt or message.generation or not is_new(message.id):
+        if self.fence > 1 or message.attempt or message.generation or not is_new(message.id):
             return True
         return redelivery > 0 and self.place is Place.QUEUE
