@@ -42,11 +42,12 @@ class SqliteBackend(Backend):
             BackendError: and its branches, when it cannot be opened.
         """
         self.settings = settings
-        self._database = Database(settings, clock)
-        self.queue = SqliteQueue(self, self._database)
-        self.store = SqliteStore(self, self._database)
-        self.barrier = SqliteBarrier(self, self._database)
-        self.projections = SqliteProjections(self, self._database)
+        self.database = Database(settings, clock)
+        """Runs transactions of your own beside tq's, in the same file."""
+        self.queue = SqliteQueue(self, self.database)
+        self.store = SqliteStore(self, self.database)
+        self.barrier = SqliteBarrier(self, self.database)
+        self.projections = SqliteProjections(self, self.database)
         self.poll_interval = settings.poll_interval
         """Seconds after which a worker without work should ask `changed`, or simply claim."""
 
@@ -60,11 +61,11 @@ class SqliteBackend(Backend):
 
         Tells of this backend's own commits; for those of other processes there is `changed`.
         """
-        return self._database.on_change(callback)
+        return self.database.on_change(callback)
 
     async def changed(self) -> bool:
         """Tell whether other processes have committed since this was last asked; costs next to nothing."""
-        return await self._database.changed()
+        return await self.database.changed()
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
         def hop(db: Connection) -> Hop:
@@ -74,22 +75,22 @@ class SqliteBackend(Backend):
             deliveries, next_due, cancelled = claim_messages(db, claim, Place.QUEUE)
             return Hop(deliveries, [*refused], [*closed], [*duplicates], next_due, cancelled)
 
-        return await self._database.write(hop)
+        return await self.database.write(hop)
 
     async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
-        moved = await self._database.write(lambda db: leases.move(db, delivery.receipt, token, lease))
+        moved = await self.database.write(lambda db: leases.move(db, delivery.receipt, token, lease))
         return delivery._replace(token=token, place=Place.STORE) if moved else None
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:
-        if self.settings.private or self._database.clock.virtual:
-            return SharedKeeper(self._database)
-        return OwnKeeper(self.settings, self._database.clock)
+        if self.settings.private or self.database.clock.virtual:
+            return SharedKeeper(self.database)
+        return OwnKeeper(self.settings, self.database.clock)
 
     async def release(self, receipts: Sequence[Receipt]) -> None:
-        await self._database.write(lambda db: leases.release(db, receipts))
+        await self.database.write(lambda db: leases.release(db, receipts))
 
     async def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
 
 def open_backend(url: str, *, clock: Clock | None = None, **options: Any) -> SqliteBackend:

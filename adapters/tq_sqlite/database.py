@@ -38,6 +38,7 @@ class Database:
         self._closed = False
         self._version = 0
         self._writer = connect(settings)
+        self._look()
         self._reader: Connection | None = None
         self._writing: ThreadPoolExecutor | None = None
         self._reading: ThreadPoolExecutor | None = None
@@ -128,7 +129,7 @@ class Database:
         with mapped(self.place):
             version: int = self._writer.execute("PRAGMA data_version").fetchone()[0]
         seen, self._version = self._version, version
-        return seen not in (0, version)
+        return seen != version
 
     # --- on either side -------------------------------------------------------------------------------------------
 
