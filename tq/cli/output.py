@@ -45,9 +45,9 @@ def console() -> Console:
     return Console(highlight=False, markup=False)
 
 
-def line(text: str) -> None:
-    """Print one line."""
-    print(text)
+def line(text: str, *, now: bool = False) -> None:
+    """Print one line; `now` is for what somebody waits for, while more is to come."""
+    print(text, flush=now)
 
 
 def note(text: str) -> None:

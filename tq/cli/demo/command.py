@@ -75,7 +75,7 @@ def _drive(settings: DemoSettings, *, quiet: bool) -> Driven:
 
     def begun(run: Run, status: FlowStatus) -> None:
         if not quiet:
-            line(_greeting(settings, run, status))
+            line(_greeting(settings, run, status), now=True)
 
     with showing_progress(None if quiet else console()) as seen:
         return asyncio.run(drive(settings, begun=begun, seen=seen))

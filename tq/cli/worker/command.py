@@ -33,10 +33,9 @@ class Teller:
 
     def __call__(self, event: str, **values: object) -> None:
         if self._as_json:
-            line(json.dumps({"event": event, **values}, ensure_ascii=False))
+            line(json.dumps({"event": event, **values}, ensure_ascii=False), now=True)
         else:
-            line(" ".join([event, *(f"{name}={plain(_words(value))}" for name, value in values.items())]))
-        sys.stdout.flush()
+            line(" ".join([event, *(f"{name}={plain(_words(value))}" for name, value in values.items())]), now=True)
 
 
 def _words(value: object) -> str:

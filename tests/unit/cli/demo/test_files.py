@@ -8,8 +8,8 @@ import pytest
 from tq.cli.demo.files import SourceFile, find_files, own_sources
 
 
-def paths(folder: Path, **options: bool) -> list[str]:
-    return [file.path for file in find_files(folder, **options)]
+def paths(folder: Path, *, everything: bool = False) -> list[str]:
+    return [file.path for file in find_files(folder, everything=everything)]
 
 
 def test_files_are_sorted_by_path_and_caches_are_passed_over(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def file_of(folder: Path, content: bytes) -> SourceFile:
         (b"  spaces   between  \n", 1, 2, 20),
     ],
 )
-def test_counts(  # noqa: PLR0917 -- a table of cases
+def test_counts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     at_once: int,
