@@ -158,8 +158,12 @@ def _is_metadata(value: object) -> bool:
     if type(value) is not dict:
         return False
     fields = cast("dict[str, Any]", value)
-    context, flow = fields.get("log_context") or _NOTHING, fields.get("flow_meta") or _NOTHING
-    return isinstance(flow, Mapping) and isinstance(context, Mapping) and all(map(_is_text, context.values()))
+    context, flow = fields.get("log_context"), fields.get("flow_meta")
+    return (flow is None or _is_object(flow)) and (context is None or _is_texts(context))
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, cast("dict[str, object]", value).values()))
 
 
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_800.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from tq.app.handles import DeadLetters, FlowHandle, QueueHandle, TaskHandle
 from tq.app.intake import Intake
-from tq.app.parts import REMEMBER, assemble, from_urls
+from tq.app.parts import REMEMBER, assemble, check_kinds, check_queues, from_urls
 from tq.app.producer import Producer
 from tq.app.resources import Lifespan
 from tq.app.signals import draining_on_signals
@@ -98,7 +98,8 @@ class TaskHandler:
         **worker_settings: Any,
     ) -> None:
         self.clock = clock or SystemClock()
-        self.executors = executors or TaskQueuesManager()
+        self.executors = TaskQueuesManager() if executors is None else executors
+        check_kinds(self.executors, lifespan, queues, lifecycle_mode)
         if flow_lifecycle is not None and barrier is None:
             raise ConfigurationError("flow_lifecycle=… needs barrier=…: without one there are no flows (FLC-06)")
         kept = seconds("remember", remember, zero=False)
@@ -114,6 +115,7 @@ class TaskHandler:
         self._intake = Intake(self.executors, self.clock, self.worker_id, self.backend.barrier)
         self._fold = ProjectionFold(include_payload=include_payload)
         self._middleware = FlowMiddleware(self.backend.barrier)
+        self._serves_all = queues is None
         self._queues = tuple(self.executors.served_queues() if queues is None else queues)
         info = WorkerInfo(
             worker_id=self.worker_id,
@@ -209,7 +211,7 @@ class TaskHandler:
 
     # --- adding ---------------------------------------------------------------------------------------------------
 
-    async def add_tasks(self, tasks: Sequence[Task[Any]]) -> list[str]:
+    async def add_tasks(self, tasks: Iterable[Task[Any]]) -> list[str]:
         """Add tasks; what is due goes to the queue, what is not waits in the store, in one atomic step per server.
 
         A task whose id is live, or whose ending is still kept, is not added a second time; a warning says so.
@@ -222,8 +224,6 @@ class TaskHandler:
             AddTasksError: one of several is refused, or the server refuses; names which, and why. What the door refuses
                 stops the whole call before anything is written.
         """
-        if isinstance(tasks, Task):
-            raise InvalidInputError("tasks", tasks, "give a list of tasks")
         accepted = await self._producer.accept(tasks)
         if accepted:
             await self._added(await self._producer.add(accepted))
@@ -304,21 +304,30 @@ class TaskHandler:
         """Begin to run tasks in the background (MQ-05).
 
         Raises:
-            ConfigurationError: no executor is registered, or one asks for what the lifespan does not yield (D-87).
+            ConfigurationError: no executor is registered, a queue is named that has none, or an executor asks for what
+                the lifespan does not yield (D-87).
         """
-        if not self._queues:
-            raise ConfigurationError("there is nothing to run: register an executor, or name queues=…")
+        self._check_queues()
         await self._station.start()
 
+    def _check_queues(self) -> None:
+        check_queues(self._queues, self.executors.served_queues(), every=self._serves_all)
+
     async def run(self, *, signals: bool = True) -> None:
-        """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process."""
+        """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process.
+
+        Raises:
+            BackendError: whatever else ended the worker; its tasks run elsewhere when their leases have run out.
+        """
         await self.start()
-        if not signals:
-            await self._station.wait()
-        else:
-            with draining_on_signals(self._station.ask_to_stop):
+        try:
+            if not signals:
                 await self._station.wait()
-        await self.stop()
+            else:
+                with draining_on_signals(self._station.ask_to_stop):
+                    await self._station.wait()
+        finally:
+            await self.stop()
 
     async def stop(self) -> None:
         """Stop claiming, give back what has not started, wait `grace_period` for the rest; may be called twice."""
@@ -331,16 +340,24 @@ class TaskHandler:
 
         Time does not move: a retry due in two seconds stays where it is. Not while the handler runs.
         """
+        self._check_idle()
+        self._check_queues()
+        await self._station.drain()
+
+    def _check_idle(self) -> None:
         if self._station.running:
             raise ConfigurationError("the handler runs already; wait for tasks by task(id).result()")
-        await self._station.drain()
 
     async def process_batch(self, queue: str, limit: int = 10) -> dict[str, str] | None:
         """Run one batch of at most `limit` due tasks of one queue; return how each ended, or None if none was due.
 
-        The values are the names of outcomes: "success", "failed", "rescheduled", "deferred", "released".
+        The values are the names of outcomes: "success", "failed", "rescheduled", "deferred", "released". Not while the
+        handler runs; after a stop nothing is run.
         """
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError("limit", limit, "give a whole number, 1 or more")
         self._intake.check_queue("queue", queue)
+        self._check_idle()
         return await self._station.process_batch(queue, limit)
 
     async def kill(self) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from tq.app.connect import connect
 from tq.app.outbox import OutboxBackend
 from tq.clock import Clock
-from tq.errors import ConfigurationError, MissingPortError
+from tq.errors import ConfigurationError, InvalidInputError, MissingPortError
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
 from tq.runner.composite import CompositeBackend
+from tq.runner.door import listed
+from tq.runner.registry import TaskQueuesManager
 
-__all__ = ["assemble", "from_urls"]
+__all__ = ["REMEMBER", "assemble", "check_kinds", "check_queues", "from_urls"]
 
 REMEMBER = 7 * 86_400.0
 
@@ -76,3 +78,36 @@ def from_urls(
     if barrier_home.barrier is None:
         raise ConfigurationError(f"{barrier or store or url} keeps no flows: name another server by barrier=")
     return {"queue": main.queue, "store": store_home.store, "barrier": barrier_home.barrier}
+
+
+def check_kinds(executors: object, lifespan: object, queues: object, lifecycle_mode: object) -> None:
+    """Refuse what would fail much later, and far away from here."""
+    if not isinstance(executors, TaskQueuesManager):
+        raise InvalidInputError("executors", executors, "give a TaskQueuesManager")
+    if lifespan is not None and not callable(lifespan):
+        raise InvalidInputError("lifespan", lifespan, "give a function that returns an async context manager")
+    if queues is not None:
+        names = listed("queues", cast("Iterable[object]", queues), "give a list of names of queues")
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise InvalidInputError("queues", name, "give names of queues")
+    if lifecycle_mode not in ("async", "sync"):
+        raise InvalidInputError("lifecycle_mode", lifecycle_mode, 'give "async" or "sync"')
+
+
+def check_queues(queues: Sequence[str], served: Sequence[str], *, every: bool) -> None:
+    """Refuse a worker that could not serve its queues, or that would leave some out unasked (D-87).
+
+    Raises:
+        ConfigurationError: nothing is to be served, a queue has no executor, or, where it is to serve every queue, an
+            executor was registered on another one after the handler was made.
+    """
+    if every and (late := [name for name in served if name not in queues]):
+        names = ", ".join(late)
+        raise ConfigurationError(
+            f"executors on {names} were registered after the handler was made: register them before"
+        )
+    if not queues:
+        raise ConfigurationError("there is nothing to run: register an executor, or name queues=…")
+    if idle := [name for name in queues if name not in served]:
+        raise ConfigurationError(f"no executor is registered on {', '.join(idle)}; with one are: {', '.join(served)}")

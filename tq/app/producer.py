@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from tq.app.intake import Intake
@@ -13,6 +13,7 @@ from tq.flow import plan_flow, split_wide
 from tq.model import Batch, Effects, FlowRequest, Hop, Message, Task
 from tq.ports import Backend
 from tq.projection import ProjectionFold
+from tq.runner.door import listed
 from tq.runner.events import Events
 
 __all__ = ["Producer"]
@@ -44,13 +45,14 @@ class Producer:
         """Learn which queues live workers serve."""
         self._intake.heard_of(await self._backend.queue.announced())
 
-    async def accept(self, tasks: Sequence[Task[Any]]) -> Accepted:
+    async def accept(self, tasks: Iterable[Task[Any]]) -> Accepted:
         """Check every task before anything is written.
 
         Raises:
-            InvalidInputError: the only task is refused.
+            InvalidInputError: the only task is refused, or what was given holds no tasks at all.
             AddTasksError: one of several is.
         """
+        tasks = listed("tasks", tasks, "give a list of tasks")
         if any(not self._intake.knows_queue(getattr(task, "queue_id", "")) for task in tasks):
             await self.hear()
         accepted: Accepted = []
@@ -67,11 +69,17 @@ class Producer:
         return accepted
 
     async def add(self, accepted: Accepted) -> tuple[Message, ...]:
-        """Write accepted tasks with their rows; return their messages.
+        """Write accepted tasks with their rows; return their messages. Of several with one id the first counts.
 
         Raises:
             AddTasksError: the server refuses, or cannot be reached.
         """
+        unique: dict[str, tuple[Task[Any], Message]] = {}
+        for task, message in accepted:
+            unique.setdefault(task.id, (task, message))
+        if len(unique) < len(accepted):
+            log.warning("%d tasks are not added: another of the same call has their id", len(accepted) - len(unique))
+            accepted = list(unique.values())
         messages = tuple([message for _, message in accepted])
         await self._events.task_scheduled([task for task, _ in accepted])
         effects = Effects(messages=messages, projections=self._fold.scheduled_rows(messages, self._clock.now()))

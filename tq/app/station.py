@@ -76,6 +76,8 @@ class Station(Service):
         self._reconciler = Reconciler(backend, clock) if backend.barrier is not None else None
         self._upkeep = Upkeep(clock, self._rounds())
         self.worker: Worker | None = None
+        self._closing = asyncio.Lock()
+        self._closed = False
         self._stirred = False
         self._behind = False
 
@@ -147,6 +149,12 @@ class Station(Service):
 
     async def stop(self) -> None:
         self._stopping.set()
+        async with self._closing:  # a second stop waits for the first, and has nothing left to do
+            if not self._closed:
+                await self._stop()
+                self._closed = True
+
+    async def _stop(self) -> None:
         if self.worker is not None:
             shutdown = self._spawner.spawn(self._manager.shutdown(), "manager")
             await self.worker.stop()
@@ -191,6 +199,8 @@ class Station(Service):
         if self._reconciler is None:
             return False
         tick = await self._reconciler.tick_quiet()
+        for state in tick.closed:
+            await self._events.flow_closed(state)
         if tick.repairs:
             self._stir()
         return tick.more

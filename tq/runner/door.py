@@ -30,7 +30,7 @@ def listed(field: str, items: Iterable[T], way_out: str) -> list[T]:
         InvalidInputError: it is nothing that holds several things.
     """
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
-        raise InvalidInputError(field, items, way_out)
+        raise InvalidInputError(field, cast("object", items), way_out)
     return list(items)
 
 

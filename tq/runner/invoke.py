@@ -110,7 +110,7 @@ async def _in_thread(function: Callable[..., Any], arguments: Sequence[object], 
     """
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(threads, functools.partial(context.run, _raising_plainly, function, arguments))
+    running = loop.run_in_executor(threads, functools.partial(context.run, _plainly(function), *arguments))
     try:
         value = await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -119,12 +119,16 @@ async def _in_thread(function: Callable[..., Any], arguments: Sequence[object], 
     return await value if inspect.isawaitable(value) else value
 
 
-def _raising_plainly(function: Callable[..., Any], arguments: Sequence[object]) -> Any:
-    """Call a function; its StopIteration becomes a RuntimeError, as in a coroutine: no future would carry it."""
-    try:
-        return function(*arguments)
-    except StopIteration as error:
-        raise RuntimeError("the executor raised StopIteration") from error
+def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with its StopIteration as a RuntimeError, as in a coroutine: no future would carry it."""
+
+    def call(*arguments: object) -> Any:
+        try:
+            return function(*arguments)
+        except StopIteration as error:
+            raise RuntimeError("the executor raised StopIteration") from error
+
+    return call
 
 
 def _arguments(
