@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -38,6 +37,7 @@ from tq.runner.endings import Endings
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
 from tq.runner.gate import inspect
+from tq.runner.handover import HandOver
 from tq.runner.invoke import Resources
 from tq.runner.keeper import LeaseKeeper
 from tq.runner.longruns import LongRuns
@@ -46,6 +46,7 @@ from tq.runner.registry import TaskQueuesManager
 from tq.runner.report import Reporter
 from tq.runner.settings import WorkerSettings
 from tq.runner.slots import Slots
+from tq.runner.suspects import Suspects
 
 __all__ = ["Worker"]
 
@@ -81,7 +82,6 @@ class Worker(Service):
         self._executors = executors
         self._clock = clock
         self._continuations = tuple(continuations)
-        self._long_runs = long_runs
         self._endings = Endings(clock, continuations)
         self._committer = Committer(backend, clock, self._endings.refused)
         self._slots = Slots(settings.concurrency)
@@ -90,8 +90,7 @@ class Worker(Service):
         self._alarms = Alarms(clock, self._spawner)
         self._threads = ThreadPoolExecutor(settings.thread_count or settings.concurrency, "tq-executor")
         self._notes: list[Note] = []
-        self._suspects: deque[Execution] = deque()
-        self._solo: Execution | None = None
+        self._suspects = Suspects()
         self._tokens = count()
         self._claiming = True
         self._bodies = Bodies(
@@ -107,7 +106,15 @@ class Worker(Service):
             attachment=attachment,
             finish=self._finish,
             write=self.write,
-            hand_over=self._hand_over,
+            hand_over=HandOver(
+                backend=backend,
+                lease=settings.lease,
+                token=self._token,
+                long_runs=long_runs,
+                endings=self._endings,
+                report=self._report,
+                finish=self._finish,
+            ),
             wake=self._pace.wake,
         )
 
@@ -127,6 +134,9 @@ class Worker(Service):
             held=self._endings.deliveries,
             renewed=self._on_renewal,
         )
+
+    def _token(self) -> str:
+        return f"{self.worker_id}:{next(self._tokens)}"
 
     async def _cycle(self) -> None:
         """Make one hop, or wait until there is a reason for one."""
@@ -172,7 +182,7 @@ class Worker(Service):
     @property
     def _may_claim(self) -> bool:
         """Whether there is room for more; never while a suspect waits for the worker to be empty."""
-        if not self._claiming or self._stopping.is_set() or self._suspects or self._solo is not None:
+        if not self._claiming or self._stopping.is_set() or self._suspects:
             return False
         return bool(self.queues) and self._pace.wanted(self._endings.in_line) > 0
 
@@ -180,9 +190,8 @@ class Worker(Service):
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
         if not self._may_claim or not (self._pace.due or self._endings.pending):
             return None
-        token = f"{self.worker_id}:{next(self._tokens)}"
         limit = self._pace.wanted(self._endings.in_line)
-        return Claim(self.queues, limit, token, self.settings.lease, self._slots.excluded())
+        return Claim(self.queues, limit, self._token(), self.settings.lease, self._slots.excluded())
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its way: to a body, to a body of its own, or to its end."""
@@ -208,7 +217,7 @@ class Worker(Service):
                     )
                 self._finish(execution, verdict.outcome)
             elif verdict.alone:
-                self._suspects.append(execution)
+                self._suspects.add(execution)
             elif execution.registration is not None:
                 self._slots.offer(execution, execution.registration)
         self._bodies.start_ready()
@@ -224,8 +233,7 @@ class Worker(Service):
             return
         if not self._endings.finish(execution, outcome):
             return
-        if execution is self._solo:
-            self._solo = None
+        self._suspects.ended(execution)
         self._pace.wake()
 
     async def write(self, effects: Effects) -> bool:
@@ -241,20 +249,18 @@ class Worker(Service):
 
     def _next_suspect(self) -> None:
         """Run a suspect once nothing else runs here; it is marked as alone before it starts (design 1.4)."""
-        if not self._suspects or self._solo is not None or self._slots.running or self._slots.waiting:
+        if self._slots.running or self._slots.waiting or (suspect := self._suspects.next()) is None:
             return
-        self._solo = execution = self._suspects.popleft()
 
-        async def alone() -> None:
+        async def alone(execution: Execution) -> None:
             if not await self._noted(Note(solo=execution.delivery.receipt)):
                 execution.interrupt(Interruption.LOST)
                 self._finish(execution, Released())
             elif execution.registration is not None and not execution.settled:
-                log.warning("task %s crashed %d workers; it runs alone", execution.id, execution.delivery.crashes)
                 self._slots.offer(execution, execution.registration)
                 self._bodies.start_ready()
 
-        self._spawner.spawn(alone(), "suspect")
+        self._spawner.spawn(alone(suspect), "suspect")
 
     # --- leases and cancels ---------------------------------------------------------------------------------------
 
@@ -262,6 +268,8 @@ class Worker(Service):
         for receipt in renewal.lost:
             execution = self._endings.held.get(receipt.id)
             if execution is not None and execution.delivery.token == receipt.token and not execution.settled:
+                if execution.moving:
+                    continue  # the new lease is not known here yet
                 self.interrupt(execution, Interruption.LOST)
         for receipt in renewal.cancelled:
             self._cancel(receipt)
@@ -272,40 +280,6 @@ class Worker(Service):
             return
         if execution.interrupted is None:
             self.interrupt(execution, Interruption.CANCEL)
-
-    # --- long runs ------------------------------------------------------------------------------------------------
-
-    async def _hand_over(self, execution: Execution) -> bool:
-        """Move a running execution into the store's custody and the manager's care."""
-        if self._long_runs is None or execution.settled:
-            return False
-        place = self._long_runs.reserve(execution)
-        if place is None:
-            return False
-        execution.moving = True
-        try:
-            parked = await self._parked(execution)
-            if parked is not None:
-                await self._report.handed_over(execution)
-                execution.delivery = parked
-                execution.handed_off = True
-                self._endings.handed_off += 1
-                if execution.ended_meanwhile is None:
-                    place.occupy()
-            return parked is not None
-        finally:
-            execution.moving = False
-            place.release()
-            if execution.ended_meanwhile is not None:
-                self._finish(execution, execution.ended_meanwhile)
-
-    async def _parked(self, execution: Execution) -> Delivery | None:
-        token = f"{self.worker_id}:{next(self._tokens)}"
-        try:
-            return await self._backend.park(execution.delivery, token, self.settings.lease)
-        except BackendError as error:
-            log.warning("task %s cannot be handed over yet: %s", execution.id, error)
-            return None
 
     # --- stopping -------------------------------------------------------------------------------------------------
 
@@ -360,9 +334,8 @@ class Worker(Service):
     async def process_batch(self, queue: str, limit: int) -> list[tuple[str, Outcome]]:
         """Run one claim of at most `limit` tasks to their ends; not while started."""
         async with self._keeper():
-            token = f"{self.worker_id}:{next(self._tokens)}"
             self._endings.told = []
-            hop = await self._hop(Claim((queue,), limit, token, self.settings.lease))
+            hop = await self._hop(Claim((queue,), limit, self._token(), self.settings.lease))
             self._claiming = False
             while not self.idle:
                 self._next_suspect()
@@ -378,9 +351,8 @@ class Worker(Service):
         """Give back what has not started, wait `grace_period` for what runs, release the rest."""
         self._stopping.set()
         self._pace.wake()
-        for execution in [*self._slots.drop_waiting(), *self._suspects]:
+        for execution in [*self._slots.drop_waiting(), *self._suspects.drop()]:
             self._finish(execution, Released(reason="shutdown"))
-        self._suspects.clear()
         if self._main_task is not None:
             try:
                 async with self._clock.timeout(self.settings.grace_period):

@@ -1,0 +1,73 @@
+"""Move a long task off its slot: custody to the store first, then the body into the manager's care (design 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tq.errors import BackendError
+from tq.model import Delivery
+from tq.ports import Backend
+from tq.runner.bodies import Finish
+from tq.runner.endings import Endings
+from tq.runner.execution import Execution
+from tq.runner.longruns import LongRuns
+from tq.runner.report import Reporter
+
+__all__ = ["HandOver"]
+
+log = logging.getLogger("tq.worker")
+
+
+class HandOver:
+    """Hands executions over, one at a time each; what ends while its custody moves is settled under the new lease."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        lease: float,
+        token: Callable[[], str],
+        long_runs: LongRuns | None,
+        endings: Endings,
+        report: Reporter,
+        finish: Finish,
+    ) -> None:
+        self._backend = backend
+        self._lease = lease
+        self._token = token
+        self._long_runs = long_runs
+        self._endings = endings
+        self._report = report
+        self._finish = finish
+
+    async def __call__(self, execution: Execution) -> bool:
+        """Move an execution; False where it has to stay: nobody has room for it, or its row cannot be written."""
+        if self._long_runs is None or execution.settled:
+            return False
+        place = self._long_runs.reserve(execution)
+        if place is None:
+            return False
+        execution.moving = True
+        try:
+            parked = await self._parked(execution)
+            if parked is not None:
+                await self._report.handed_over(execution)
+                execution.delivery = parked
+                execution.handed_off = True
+                self._endings.handed_off += 1
+                if execution.ended_meanwhile is None:
+                    place.occupy()
+            return parked is not None
+        finally:
+            execution.moving = False
+            place.release()
+            if execution.ended_meanwhile is not None:
+                self._finish(execution, execution.ended_meanwhile)
+
+    async def _parked(self, execution: Execution) -> Delivery | None:
+        try:
+            return await self._backend.park(execution.delivery, self._token(), self._lease)
+        except BackendError as error:
+            log.warning("task %s cannot be handed over yet: %s", execution.id, error)
+            return None
