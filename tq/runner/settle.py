@@ -46,6 +46,8 @@ _RESERVED = frozenset(
         "error",
         "ignored_reason",
         "ignored_at",
+        "flow_generation",
+        "flow_deadline",
     ]
 )
 UNKNOWN_DELAY_FIRST, UNKNOWN_DELAY_CAP = 1.0, 60.0
