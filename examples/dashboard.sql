@@ -16,7 +16,7 @@ LIMIT 50;
 SELECT strftime('%Y-%m-%d %H:00', at, 'unixepoch') AS hour, queue, type, status, count(*) AS tasks
 FROM tq_records
 GROUP BY hour, queue, type, status
-ORDER BY hour DESC, tasks DESC
+ORDER BY hour DESC, tasks DESC, type, status
 LIMIT 50;
 
 -- Why do tasks fail for good? Errors that occur most, with one task to look at.
