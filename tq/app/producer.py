@@ -78,7 +78,7 @@ class Producer:
         for task, message in accepted:
             unique.setdefault(task.id, (task, message))
         if len(unique) < len(accepted):
-            log.warning("%d tasks are not added: another of the same call has their id", len(accepted) - len(unique))
+            log.warning("%d of the tasks not added: another of the same call has the id", len(accepted) - len(unique))
             accepted = list(unique.values())
         messages = tuple([message for _, message in accepted])
         await self._events.task_scheduled([task for task, _ in accepted])
@@ -89,7 +89,7 @@ class Producer:
             raise AddTasksError({message.id: error for message in messages}, 0) from error
         if hop.duplicates:
             log.warning("not added again, the ids are taken: %s", ", ".join(hop.duplicates[:20]))
-        await self._events.message_published(messages)
+        await self._events.message_published([message for message in messages if message.id not in hop.duplicates])
         return messages
 
     async def start(self, request: FlowRequest) -> tuple[Message, ...]:
@@ -98,11 +98,12 @@ class Producer:
         parts, seal = split_wide(effects)
         for part in parts:
             await self._commit(part)
+        await self._events.message_scheduled(seal.messages)
         hop = await self._commit(seal)
         await self._events.flow_started(request)
+        await self._events.message_published([it for it in seal.messages if it.id not in hop.duplicates])
         for state in hop.closed:
             await self._events.flow_closed(state)
-        await self._events.message_published(seal.messages)
         return seal.messages
 
     async def _commit(self, effects: Effects) -> Hop:
