@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
+from tq.ids import step_range
 from tq.model import Effects, FlowState
 from tq.ports import TaskStore
 
-from .flows import Flows
+from .flows import Flows, start_of
 from .insert import Entry, Inserter
 from .rows import Rows
 from .sealed import seal
@@ -39,24 +42,46 @@ class Carrier:
         Returns:
             The ids of messages that were not inserted, because they were taken.
         """
+        parts = [_Part(work.effects, work.at, work.again) for work in works if work.effects]
+        fenced = [part.effects for part in parts]
         unfenced = [seal(effects) for effects in unfenced]
-        fenced = [work.effects for work in works if work.effects]
-        every = [*fenced, *unfenced]
-        if not every:
+        parts += [_Part(effects, now) for effects in unfenced]
+        if not parts:
             return []
+        every = [part.effects for part in parts]
         if records := [record for effects in every for record in effects.records]:
             await self._store.record(records)
         if chunks := [chunk for effects in every for chunk in effects.chunks]:
             await self._store.put_chunks(chunks)
-        await self._flows.carry(fenced, unfenced, now, closed)
+        late = await self._flows.carry(fenced, unfenced, now, closed)
         if rows := [row for effects in every for row in effects.projections]:
             await self._rows.write(rows)
-        entries = [Entry(message, work.at, work.again) for work in works for message in work.effects.messages]
-        entries += [Entry(message, now, again=False) for effects in unfenced for message in effects.messages]
+        if late:
+            parts = [part._replace(effects=_without_members(part.effects, late)) for part in parts]
+        entries = [Entry(message, part.at, part.again) for part in parts for message in part.effects.messages]
         duplicates: list[str] = []
         for start in range(0, len(entries), TOGETHER):
             duplicates += await self._inserter.add(entries[start : start + TOGETHER])
-        await self._flows.advance([spread for effects in every for spread in effects.spreads])
+        await self._flows.advance([spread for part in parts for spread in part.effects.spreads])
         if notes := [note for effects in every for note in effects.outgoing]:
             await self._store.put_outgoing(notes)
         return duplicates
+
+
+class _Part(NamedTuple):
+    """Effects, when they were decided on, and whether they may have been carried out before."""
+
+    effects: Effects
+    at: float
+    again: bool = False
+
+
+def _without_members(effects: Effects, late: Container[tuple[str, float, str]]) -> Effects:
+    """Leave out the members of flows that were started before: the first plan counts, whatever became of it."""
+    flows = [flow.id for flow in effects.flows if start_of(flow) in late]
+    if not flows:
+        return effects
+    ranges = [step_range(flow_id) for flow_id in flows]
+    messages = [it for it in effects.messages if not any(first <= it.id < end for first, end in ranges)]
+    spreads = [spread for spread in effects.spreads if spread[0] not in flows]
+    return replace(effects, messages=tuple(messages), spreads=tuple(spreads))

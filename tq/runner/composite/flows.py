@@ -8,14 +8,19 @@ from dataclasses import replace
 
 from tq.errors import ContentRefusedError, MissingPortError
 from tq.ids import step_id
-from tq.model import Effects, FlowState, Mark, Reopen, StepStatus
+from tq.model import Effects, Flow, FlowState, Mark, Reopen, StepStatus
 from tq.ports import FlowBarrierProvider, MessageQueue, TaskStore
 
-__all__ = ["Flows"]
+__all__ = ["Flows", "start_of"]
 
 log = logging.getLogger("tq.commit")
 
 TOGETHER = 500
+
+
+def start_of(flow: Flow) -> tuple[str, float, str]:
+    """Return what tells one start of a flow from another one under the same id."""
+    return flow.id, flow.started_at, flow.plan
 
 
 class _Seen:
@@ -63,15 +68,21 @@ class Flows:
 
     async def carry(
         self, fenced: Sequence[Effects], unfenced: Sequence[Effects], now: float, closed: list[FlowState]
-    ) -> None:
-        """Open flows, count marks, decide, dispatch joins; in this order (D-44)."""
+    ) -> set[tuple[str, float, str]]:
+        """Open flows, count marks, decide, dispatch joins; in this order (D-44).
+
+        Returns:
+            The flows, as `start_of` names them, that another start had opened before: their plan counts for nothing.
+        """
         every = [*fenced, *unfenced]
         self.check(every)
         if self._barrier is None:
-            return
-        seen = _Seen()
+            return set()
+        seen, late = _Seen(), set[tuple[str, float, str]]()
         if flows := [flow for effects in every for flow in effects.flows]:
-            seen.note(await self._barrier.init_barrier(flows))
+            states = await self._barrier.init_barrier(flows)
+            late = {start_of(flow) for flow in flows} - {start_of(state.flow) for state in states}
+            seen.note(states)
         for effects in every:
             for reopen in effects.reopens:
                 await self._reopen(self._barrier, reopen, seen)
@@ -88,6 +99,7 @@ class Flows:
             # Before it is confirmed: afterwards nobody else would ever tell of it.
             closed += [replace(state, confirmed=True) for state in sent]
             await self._barrier.confirm_join(list(dict.fromkeys(confirms)))
+        return late
 
     async def _mark(
         self, barrier: FlowBarrierProvider, fenced: Sequence[Effects], unfenced: Sequence[Effects], seen: _Seen
