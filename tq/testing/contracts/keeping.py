@@ -64,6 +64,15 @@ class Keeping(StoreSuite):
             await store.record([newer])
             assert await store.records(["a"]) == {"a": newer}
 
+    async def test_a_record_stands_for_its_id(self, clock: Clock) -> None:
+        """A producer that adds a task again after it has ended is told that it was there."""
+        async with self.open(clock) as store:
+            await store.record([record("a", clock.now())])
+            assert await add(store, message("a", clock.now()), message("b", clock.now())) == ["a"]
+            assert ids(await take(store, lease=self.long)) == ["b"]
+            await store.forget(["a"])
+            assert await add(store, message("a", clock.now())) == []
+
     async def test_refused_content_keeps_its_whole_call_out(self, clock: Clock) -> None:
         bad = self.bad_text()
         async with self.open(clock) as store:
@@ -121,9 +130,9 @@ class Keeping(StoreSuite):
             await store.record([dead])
             assert await store.revive(["a", "never"], at, b'{"by":"hand"}') == ["a"]
             assert await store.records(["a"]) == {}
-            assert await take(store, lease=self.beat, queues=("r",)) == []
+            assert await take(store, lease=self.long, queues=("r",)) == []
             await clock.sleep(1.1 * self.beat)
-            (delivery,) = await take(store, lease=self.beat, queues=("r",))
+            (delivery,) = await take(store, lease=self.long, queues=("r",))
             revived = delivery.message
             assert (revived.id, revived.queue, revived.type, revived.body) == ("a", "r", "u", b"body")
             assert (revived.generation, revived.attempt, revived.stats) == (2, 0, b'{"by":"hand"}')
@@ -134,7 +143,7 @@ class Keeping(StoreSuite):
             await store.record([record("a", clock.now(), dead=True, body=b"body")])
             assert await store.revive(["a", "a"], clock.now()) == ["a"]
             assert await store.revive(["a"], clock.now()) == []
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             assert delivery.message.generation == 1
 
     async def test_what_is_live_or_has_no_body_is_not_revived(self, clock: Clock) -> None:
@@ -144,7 +153,7 @@ class Keeping(StoreSuite):
             await store.record([record("live", now, dead=True, body=b"body"), record("bare", now, dead=True)])
             assert await store.revive(["live", "bare"], now) == []
             assert sorted(await store.records(["live", "bare"])) == ["bare", "live"]
-            assert ids(await take(store, lease=self.beat)) == ["live"]
+            assert ids(await take(store, lease=self.long)) == ["live"]
 
     async def test_a_record_need_not_be_dead_to_be_revived(self, clock: Clock) -> None:
         async with self.open(clock) as store:
@@ -156,7 +165,7 @@ class Keeping(StoreSuite):
             now = clock.now()
             await store.record([record("a", now, dead=True, body=b"body", error="first")])
             await store.revive(["a"], now)
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             await store.record([record("a", now, dead=True, generation=1, error="second")])
             await store.ack(held(delivery))
             assert (await store.records(["a"]))["a"].error == "second"

@@ -33,27 +33,27 @@ class Lasting(Suite[Custody]):
             now = clock.now()
             reopened = self.again(custody, clock)
             sent = message("a", now, generation=1, attempt=2, lane="L", stats=b"{}", body=b"\x00\xff")
-            await add(custody, sent, message("b", now, lane="L"), message("later", now + 9 * self.beat))
+            await add(custody, sent, message("b", now, lane="L"), message("later", now + self.long))
             await custody.cancel(["later"])
             await custody.close()
             async with reopened as reborn:
-                first, later = sorted(await take(reborn, lease=self.beat), key=lambda it: it.message.id)
+                first, later = sorted(await take(reborn, lease=self.long), key=lambda it: it.message.id)
                 assert (first.message, later.message.id, later.cancelled) == (sent, "later", True)
                 await reborn.ack(held(first))
-                assert ids(await take(reborn, lease=self.beat)) == ["b"]
+                assert ids(await take(reborn, lease=self.long)) == ["b"]
 
     @pytest.mark.spec("INV-02", "D-36")
     async def test_leases_outlive_the_process(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
             reopened = self.again(custody, clock)
             await add(custody, message("a", clock.now()), message("b", clock.now()))
-            first, _ = await take(custody, lease=2 * self.beat)
+            first, _ = await take(custody, lease=3 * self.beat)
             await custody.close()
             async with reopened as reborn:
-                assert await take(reborn, lease=self.beat, worker="other") == []
+                assert await take(reborn, lease=self.long, worker="other") == []
                 assert await reborn.ack(held(first)) == []
-                await clock.sleep(2.1 * self.beat)
-                (second,) = await take(reborn, lease=self.beat, worker="other")
+                await clock.sleep(3.1 * self.beat)
+                (second,) = await take(reborn, lease=self.long, worker="other")
                 assert (second.message.id, second.crashes, second.fence) == ("b", 1, 2)
 
     async def test_a_pause_outlives_the_process(self, clock: Clock) -> None:
@@ -64,7 +64,7 @@ class Lasting(Suite[Custody]):
             await custody.close()
             async with reopened as reborn:
                 assert await reborn.paused() == ["q"]
-                assert await take(reborn, lease=self.beat) == []
+                assert await take(reborn, lease=self.long) == []
 
     @pytest.mark.spec("D-29", "D-03", "INV-03")
     async def test_processes_do_not_share_a_message(self, clock: Clock) -> None:
@@ -74,7 +74,7 @@ class Lasting(Suite[Custody]):
             await custody.add([message(f"{number}", clock.now()) for number in range(200)])
             ports = [custody, other]
             claims = [
-                ports[number % 2].claim(claim(7, lease=9 * self.beat, worker=f"w{number % 2}")) for number in range(40)
+                ports[number % 2].claim(claim(7, lease=self.long, worker=f"w{number % 2}")) for number in range(40)
             ]
             got = [it for answer in await asyncio.gather(*claims) for it in answer.deliveries]
             assert sorted(ids(got)) == sorted(f"{number}" for number in range(200))
@@ -89,9 +89,9 @@ class Lasting(Suite[Custody]):
                 pytest.skip("one process at a time")
             await add(custody, message("a", clock.now()))
             await other.pause("q", paused=True)
-            assert await take(custody, lease=self.beat) == []
+            assert await take(custody, lease=self.long) == []
             await other.pause("q", paused=False)
-            assert ids(await take(custody, lease=self.beat)) == ["a"]
+            assert ids(await take(custody, lease=self.long)) == ["a"]
 
     @pytest.mark.spec("MQ-10")
     async def test_a_closed_port_says_so_and_may_be_closed_again(self, clock: Clock) -> None:
@@ -101,4 +101,4 @@ class Lasting(Suite[Custody]):
             with pytest.raises(BackendError, match="closed"):
                 await add(custody, message("a", clock.now()))
             with pytest.raises(BackendError, match="closed"):
-                await take(custody, lease=self.beat)
+                await take(custody, lease=self.long)

@@ -66,9 +66,9 @@ class Leasing(Suite[Custody]):
     async def test_a_lease_that_ran_out_gives_the_message_to_another_worker(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
             first = await self.one(custody, clock)
-            await clock.sleep(0.9 * self.beat)
+            await clock.sleep(0.5 * self.beat)
             assert await take(custody, lease=self.beat, worker="other") == []
-            await clock.sleep(0.2 * self.beat)
+            await clock.sleep(0.6 * self.beat)
             (second,) = await take(custody, lease=self.beat, worker="other")
             assert second.message == first.message
             assert second.token != first.token
@@ -96,17 +96,17 @@ class Leasing(Suite[Custody]):
         async with self.open(clock) as custody:
             delivery = await self.one(custody, clock)
             await clock.sleep(0.5 * self.beat)
-            renewal = await custody.renew(held(delivery), self.beat)
+            renewal = await custody.renew(held(delivery), 2 * self.beat)
             assert (renewal.lost, renewal.cancelled) == ((), ())
-            await clock.sleep(0.8 * self.beat)
+            await clock.sleep(self.beat)
             assert await take(custody, lease=self.beat, worker="other") == []
-            await clock.sleep(0.3 * self.beat)
+            await clock.sleep(1.2 * self.beat)
             assert ids(await take(custody, lease=self.beat, worker="other")) == ["a"]
 
     async def test_a_renewal_may_shorten_a_lease(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
             await add(custody, message("a", clock.now()), message("b", clock.now()))
-            first, _ = await take(custody, lease=9 * self.beat)
+            first, _ = await take(custody, lease=self.long)
             await custody.renew(held(first), self.beat)
             await clock.sleep(1.1 * self.beat)
             assert ids(await take(custody, lease=self.beat, worker="other")) == ["a"]
@@ -115,11 +115,11 @@ class Leasing(Suite[Custody]):
         async with self.open(clock) as custody:
             await add(custody, *[message(f"{number}", clock.now()) for number in range(5)])
             deliveries = await take(custody, lease=self.beat)
-            await custody.renew([it.receipt for it in deliveries[1:3]], 2 * self.beat)
+            await custody.renew([it.receipt for it in deliveries[1:3]], 4 * self.beat)
             await clock.sleep(1.1 * self.beat)
-            assert ids(await take(custody, lease=9 * self.beat, worker="other")) == ["0", "3", "4"]
-            await clock.sleep(1.1 * self.beat)
-            assert ids(await take(custody, lease=9 * self.beat, worker="other")) == ["1", "2"]
+            assert ids(await take(custody, lease=self.long, worker="other")) == ["0", "3", "4"]
+            await clock.sleep(3.1 * self.beat)
+            assert ids(await take(custody, lease=self.long, worker="other")) == ["1", "2"]
 
     @pytest.mark.spec("D-36", "INV-02")
     async def test_everything_of_a_dead_worker_comes_back_once(self, clock: Clock) -> None:
@@ -128,7 +128,7 @@ class Leasing(Suite[Custody]):
             lost = await take(custody, 200, lease=self.beat)
             await custody.ack([it.receipt for it in lost[::2]])
             await clock.sleep(1.1 * self.beat)
-            back = await take(custody, 300, lease=9 * self.beat, worker="other")
+            back = await take(custody, 300, lease=self.long, worker="other")
             assert sorted(ids(back)) == sorted(ids(lost[1::2]) + [f"{number:03}" for number in range(200, 300)])
             assert {it.crashes for it in back if it.message.id < "200"} == {1}
             assert {it.crashes for it in back if it.message.id >= "200"} == {0}
@@ -141,9 +141,9 @@ class Leasing(Suite[Custody]):
             delivery = await self.one(custody, clock)
             again = Rearm(clock.now() + self.beat, 1, b'{"retry_count":1}')
             assert await custody.rearm([(delivery.receipt, again)]) == []
-            await clock.sleep(0.9 * self.beat)
+            await clock.sleep(0.5 * self.beat)
             assert await take(custody, lease=self.beat) == []
-            await clock.sleep(0.2 * self.beat)
+            await clock.sleep(0.6 * self.beat)
             (retry,) = await take(custody, lease=self.beat)
             assert (retry.message.id, retry.message.body) == ("a", delivery.message.body)
             assert (retry.message.attempt, retry.message.stats) == (1, b'{"retry_count":1}')

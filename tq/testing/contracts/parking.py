@@ -13,7 +13,7 @@ from tq.model import Place, Receipt, State
 from tq.ports import Custody, TaskStore
 
 from .suite import Suite
-from .values import add, held, ids, message, take
+from .values import add, held, ids, message, record, take
 
 __all__ = ["Parking", "StoreSuite"]
 
@@ -42,7 +42,7 @@ class Parking(StoreSuite):
     async def test_a_delivery_says_that_it_came_from_the_store(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             await add(store, message("a", clock.now()))
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             assert delivery.place is Place.STORE
             assert (await store.locate(["a"]))["a"].place is Place.STORE
 
@@ -52,12 +52,15 @@ class Parking(StoreSuite):
     async def test_a_parked_message_runs_under_its_new_token(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             sent = message("a", clock.now(), attempt=2, fence=3)
+            before = clock.now()
             assert await store.park(sent, "w:p", self.beat)
+            after = clock.now()
             where = (await store.locate(["a"]))["a"]
             assert (where.state, where.token, where.attempt) == (State.RUNNING, "w:p", 2)
-            assert await take(store, lease=self.beat) == []
+            assert before - 1e-3 <= where.lease_until - self.beat <= after + 1e-3
+            assert await take(store, lease=self.long) == []
             await clock.sleep(1.1 * self.beat)
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             assert delivery.message == sent
             assert (delivery.crashes, delivery.place) == (1, Place.STORE)
             assert delivery.fence > 3
@@ -77,7 +80,7 @@ class Parking(StoreSuite):
             where = (await store.locate(["a"]))["a"]
             assert (where.token, where.attempt) == ("w:1", 0)
             await clock.sleep(1.1 * self.beat)
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             assert delivery.message.body == b"1"
 
     # --- put ------------------------------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ class Parking(StoreSuite):
             await store.put([(message("a", now + 9 * self.beat), ""), (message("b", now), "")])
             retry = message("a", now, attempt=1, stats=b'{"retry_count":1}')
             await store.put([(retry, ""), (message("c", now), "")])
-            found = {it.message.id: it.message for it in await take(store, lease=self.beat)}
+            found = {it.message.id: it.message for it in await take(store, lease=self.long)}
             assert sorted(found) == ["a", "b", "c"]
             assert found["a"] == retry
 
@@ -102,7 +105,7 @@ class Parking(StoreSuite):
             for generation, attempt in ((1, 1), (1, 0), (0, 7)):
                 other = message("a", now + 9 * self.beat, generation=generation, attempt=attempt)
                 await store.put([(other, "f")])
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             assert delivery.message == kept
 
     async def test_a_generation_counts_more_than_an_attempt(self, clock: Clock) -> None:
@@ -110,18 +113,26 @@ class Parking(StoreSuite):
             now = clock.now()
             await store.put([(message("a", now, attempt=5), "")])
             await store.put([(message("a", now, generation=1), "")])
-            (delivery,) = await take(store, lease=self.beat)
+            (delivery,) = await take(store, lease=self.long)
             assert (delivery.message.generation, delivery.message.attempt) == (1, 0)
 
     async def test_who_ran_the_earlier_execution_has_lost_it(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             now = clock.now()
             await store.put([(message("a", now), "")])
-            (first,) = await take(store, lease=9 * self.beat)
+            (first,) = await take(store, lease=self.long)
             await store.put([(message("a", now, attempt=1), "")])
             assert await store.ack(held(first)) == held(first)
-            (second,) = await take(store, lease=self.beat)
+            (second,) = await take(store, lease=self.long)
             assert (second.message.attempt, second.fence) == (1, 2)
+
+    async def test_the_fence_goes_on_from_the_larger_number(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            for attempt, fence, following in ((0, 0, 1), (1, 5, 6), (2, 2, 7)):
+                await store.put([(message("a", now, attempt=attempt, fence=fence), "")])
+                (delivery,) = await take(store, lease=self.long)
+                assert delivery.fence == following
 
     @pytest.mark.spec("STO-09")
     async def test_refused_content_keeps_its_whole_call_out(self, clock: Clock) -> None:
@@ -138,18 +149,18 @@ class Parking(StoreSuite):
     async def test_a_held_message_is_not_handed_out(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             await store.put([(message("a", clock.now()), "f")])
-            assert await take(store, lease=self.beat) == []
+            assert await take(store, lease=self.long) == []
             where = (await store.locate(["a"]))["a"]
             assert (where.state, where.held_by, where.token) == (State.HELD, "f", "")
             assert dict((await store.counts())["q"])["held"] == 1
             await clock.sleep(9 * self.beat)
-            assert await take(store, lease=self.beat) == []
+            assert await take(store, lease=self.long) == []
 
     async def test_a_cancelled_message_stays_held(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             await store.put([(message("a", clock.now()), "f")])
             assert await store.cancel(["a"]) == ["a"]
-            assert await take(store, lease=self.beat) == []
+            assert await take(store, lease=self.long) == []
             where = (await store.locate(["a"]))["a"]
             assert (where.state, where.cancelled) == (State.HELD, True)
 
@@ -175,10 +186,10 @@ class Parking(StoreSuite):
             await store.put([(message("1", now + self.beat, lane="L"), "")])
             assert await store.append_if_parked("L", [message("2", now, lane="L"), message("3", now, lane="L")])
             assert not await store.append_if_parked("M", [message("4", now, lane="M")])
-            assert await take(store, lease=self.beat) == []
+            assert await take(store, lease=self.long) == []
             await clock.sleep(1.1 * self.beat)
             for name in ("1", "2", "3"):
-                (delivery,) = await take(store, lease=self.beat)
+                (delivery,) = await take(store, lease=self.long)
                 assert delivery.message.id == name
                 await store.ack(held(delivery))
             assert not await store.append_if_parked("L", [message("5", clock.now(), lane="L")])
@@ -189,13 +200,19 @@ class Parking(StoreSuite):
             await store.put([(message("1", now, lane="L"), "")])
             for _ in range(2):
                 assert await store.append_if_parked("L", [message("2", now, lane="L")])
-            assert [it.id for it in await store.list(None, "", 10)] == ["1", "2"]
+            await store.record([record("3", now)])
+            assert await store.append_if_parked("L", [message("3", now, lane="L")])
+            for name in ("1", "2"):
+                (delivery,) = await take(store, lease=self.long)
+                assert delivery.message.id == name
+                await store.ack(held(delivery))
+            assert await store.counts() == {}
 
     async def test_no_lane_is_never_parked(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             await add(store, message("1", clock.now()))
             assert not await store.append_if_parked("", [message("2", clock.now())])
-            assert ids(await take(store, lease=self.beat)) == ["1"]
+            assert ids(await take(store, lease=self.long)) == ["1"]
 
     async def test_a_held_message_outlives_the_process(self, clock: Clock) -> None:
         async with self.open(clock) as store:
@@ -204,6 +221,6 @@ class Parking(StoreSuite):
             await store.park(message("b", clock.now()), "w:p", 9 * self.beat)
             await store.close()
             async with reopened as later:
-                assert await take(later, lease=self.beat) == []
+                assert await take(later, lease=self.long) == []
                 assert await later.resolve("a", "f")
                 assert await later.ack([Receipt("b", "w:p")]) == []

@@ -24,6 +24,11 @@ class Suite(ABC, Generic[P]):
     refused: str | None = "\ud800"
     """Text that the server refuses, wherever it stands; None for a server that takes everything."""
 
+    @property
+    def long(self) -> float:
+        """A lease that does not end while a test runs, however slow the machine is."""
+        return 100 * self.beat
+
     @abstractmethod
     def open(self, clock: Clock) -> AbstractAsyncContextManager[P]:
         """Open the port over data of its own: empty, and nobody else's."""

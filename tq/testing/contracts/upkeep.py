@@ -62,7 +62,7 @@ class Upkeep(StoreSuite):
             assert await store.chunk("plan", 1) == Chunk("plan", 1, members[:1], now)
             assert await store.chunk("plan", 2) is None
             assert await store.chunk("other", 0) is None
-            assert await take(store, lease=self.beat) == []
+            assert await take(store, lease=self.long) == []
             assert await store.locate(["f.0"]) == {}
 
     # --- notes ----------------------------------------------------------------------------------------------------
@@ -152,12 +152,12 @@ class Upkeep(StoreSuite):
             now = clock.now() - 99 * DAY
             await add(store, message("waiting", now), message("running", now - 1))
             await store.put([(message("held", now), "f")])
-            (running,) = await take(store, 1, lease=self.beat)
+            (running,) = await take(store, 1, lease=self.long)
             await store.put_outgoing([Outgoing("p", "a", b"")])
             assert await store.purge(clock.now() + 99 * DAY, 0.0, 100) == 0
             assert sorted(await store.locate(["waiting", "running", "held"])) == ["held", "running", "waiting"]
             assert await store.ack([running.receipt]) == []
-            assert ids(await take(store, lease=self.beat)) == ["waiting"]
+            assert ids(await take(store, lease=self.long)) == ["waiting"]
             assert len(await store.outgoing("p", 9)) == 1
 
     async def test_rows_are_counted_by_kind(self, clock: Clock) -> None:
