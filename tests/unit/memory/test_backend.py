@@ -9,7 +9,7 @@ import pytest
 from tq.clock import Clock
 from tq.errors import BackendError, InvalidInputError
 from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore, open_backend
-from tq.model import Batch, Effects, Hold, Rearm, Resolve, Verdict
+from tq.model import Batch, Effects, Hold, Place, Rearm, Resolve, Verdict
 from tq.testing.contracts.values import add, claim, flow, hop, mark, message, settle, settlement, write
 
 
@@ -35,6 +35,14 @@ async def test_queue_and_store_of_one_backend_are_one_custody(clock: Clock) -> N
     assert sorted(await backend.queue.locate(["a", "b"])) == ["a", "b"]
     alone = MemoryStore(clock=clock)
     assert await add(alone, message("a", clock.now())) == []
+
+
+async def test_what_the_store_takes_over_is_the_stores(clock: Clock) -> None:
+    backend = MemoryBackend(clock=clock)
+    await add(backend.queue, message("a", clock.now()))
+    await backend.store.put([(message("a", clock.now(), attempt=1), "")])
+    (delivery,) = (await hop(backend, lease=5)).deliveries
+    assert (delivery.place, delivery.message.attempt) == (Place.STORE, 1)
 
 
 async def test_all_parts_are_closed_with_their_backend(clock: Clock) -> None:
