@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -51,10 +52,11 @@ def claim_messages(db: Connection, claim: Claim, place: Place) -> Claimed:
     if claim.limit <= 0 or not claim.queues:
         return Claimed([], None, _told(db, claim.worker))
     served: list[Kind] = db.execute(_KINDS, (json.dumps(list(dict.fromkeys(claim.queues))),)).fetchall()
-    kinds = [kind for kind in served if kind not in claim.exclude] if claim.exclude else served
-    rows = _take(db, kinds, claim.limit)
+    caps = claim.caps
+    kinds = [kind for kind in served if caps.get(kind, 1) > 0] if caps else served
+    rows = _take(db, kinds, claim.limit, caps)
     deliveries = _hand_out(db, rows, claim, place) if rows else []
-    next_due = None if len(deliveries) == claim.limit else _next_due(db, kinds)
+    next_due = None if len(deliveries) == claim.limit else _next_due(db, _uncapped(kinds, caps, deliveries))
     return Claimed(deliveries, next_due, _told(db, claim.worker))
 
 
@@ -97,9 +99,19 @@ def _told(db: Connection, worker: str) -> tuple[Receipt, ...]:
     return tuple(Receipt(id, token) for id, token in rows)
 
 
-def _take(db: Connection, kinds: Sequence[Kind], limit: int) -> list[Row]:
-    """Take the first `limit` due messages of all kinds out of the waiting ones."""
+def _uncapped(kinds: list[Kind], caps: Mapping[Kind, int], deliveries: Sequence[Delivery]) -> list[Kind]:
+    """Return the kinds of which more might be handed out; for the others the worker knows when it has slots."""
+    if not caps:
+        return kinds
+    taken = Counter((delivery.message.queue, delivery.message.type) for delivery in deliveries)
+    return [kind for kind in kinds if kind not in caps or taken[kind] < caps[kind]]
+
+
+def _take(db: Connection, kinds: Sequence[Kind], most: int, caps: Mapping[Kind, int]) -> list[Row]:
+    """Take the first `most` due messages of all kinds out of the waiting ones, of each kind no more than its cap."""
+    limit = most
     if len(kinds) == 1:
+        limit = min(most, caps.get(kinds[0], most))
         rows: list[Row] = db.execute(
             f"SELECT {_COLUMNS}, w.due FROM tq_waiting w CROSS JOIN tq_messages m ON m.seq = w.seq {_DUE}",
             (*kinds[0], db.now, limit),
@@ -109,10 +121,12 @@ def _take(db: Connection, kinds: Sequence[Kind], limit: int) -> list[Row]:
             _pass(db, kinds[0], due, seq)
         return rows
     cursors = [
-        db.execute(f"SELECT w.due, w.seq, {number} FROM tq_waiting w {_DUE}", (*kind, db.now, limit))
+        db.execute(
+            f"SELECT w.due, w.seq, {number} FROM tq_waiting w {_DUE}", (*kind, db.now, min(most, caps.get(kind, most)))
+        )
         for number, kind in enumerate(kinds)
     ]
-    chosen = list(islice(heapq.merge(*cursors), limit))
+    chosen = list(islice(heapq.merge(*cursors), most))
     for cursor in cursors:
         cursor.close()
     last: dict[int, tuple[float, int]] = {number: (due, seq) for due, seq, number in chosen}

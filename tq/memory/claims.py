@@ -23,6 +23,7 @@ def hand_out(messages: Messages, claim: Claim, now: float) -> Claimed:
             take_back(messages, queue, now)
     deliveries: list[Delivery] = []
     heads = due_heads(queues, claim, now)
+    capped = caps_of(queues, claim)
     leases: dict[Queue, Lease] = {}
     while heads and len(deliveries) < claim.limit:
         entry, shelf, queue = heads[0]
@@ -31,9 +32,15 @@ def hand_out(messages: Messages, claim: Claim, now: float) -> Claimed:
             lease = leases[queue] = Lease(claim.token, now + claim.lease)
         # This shelf is next until its head comes after the second best.
         bound = min(heads[1:3])[0] if len(heads) > 1 else None
-        take(shelf, lease, deliveries, claim.limit, now, bound)
+        limit = claim.limit
+        if (left := capped.get(shelf)) is not None:
+            limit = min(limit, len(deliveries) + left)
+        before = len(deliveries)
+        take(shelf, lease, deliveries, limit, now, bound)
+        if left is not None:
+            capped[shelf] = left - (len(deliveries) - before)
         head = shelf.head()
-        if head is None or head[0] > now:
+        if head is None or head[0] > now or capped.get(shelf) == 0:
             heappop(heads)
         elif head is not entry:
             heapreplace(heads, (head, shelf, queue))
@@ -44,7 +51,7 @@ def hand_out(messages: Messages, claim: Claim, now: float) -> Claimed:
         if delivery.cancelled:
             messages.tell(messages.rows[delivery.message.id])
     short = len(deliveries) < claim.limit
-    return Claimed(deliveries, next_due(queues, claim) if short else None, messages.cancelled(claim.worker))
+    return Claimed(deliveries, next_due(queues, capped) if short else None, messages.cancelled(claim.worker))
 
 
 def served(messages: Messages, claim: Claim) -> dict[str, Queue]:
@@ -74,10 +81,9 @@ def take_back(messages: Messages, queue: Queue, now: float) -> None:
 def due_heads(queues: dict[str, Queue], claim: Claim, now: float) -> list[Head]:
     """Return, as a heap, the first entry of every shelf that has something due and a free slot at the worker."""
     heads: list[Head] = []
-    exclude = claim.exclude
     for name, queue in queues.items():
         for type, shelf in queue.shelves.items():
-            if exclude and (name, type) in exclude:
+            if claim.caps.get((name, type)) == 0:
                 continue
             head = shelf.head()
             if head is not None and head[0] <= now:
@@ -119,15 +125,29 @@ def take(shelf: Shelf, lease: Lease, deliveries: list[Delivery], limit: int, now
         )
 
 
-def next_due(queues: dict[str, Queue], claim: Claim) -> float | None:
-    """Return when something will fall due: the next of each shelf, or the first lease to run out."""
+def caps_of(queues: dict[str, Queue], claim: Claim) -> dict[Shelf, int]:
+    """Return how many may yet be handed out of the shelves that have a cap."""
+    found: dict[Shelf, int] = {}
+    for (name, type), cap in claim.caps.items():
+        queue = queues.get(name)
+        shelf = None if queue is None else queue.shelves.get(type)
+        if shelf is not None:
+            found[shelf] = max(cap, 0)
+    return found
+
+
+def next_due(queues: dict[str, Queue], capped: dict[Shelf, int]) -> float | None:
+    """Return when something will fall due: the next of each shelf, or the first lease to run out.
+
+    A shelf whose cap is reached has nothing to say: the worker knows when it has a slot again.
+    """
     instants: list[float] = []
-    for name, queue in queues.items():
+    for queue in queues.values():
         for type, shelf in list(queue.shelves.items()):
             head = shelf.head()
             if head is None:
                 del queue.shelves[type]  # types may come and go; shelves must not pile up
-            elif (name, type) not in claim.exclude:
+            elif capped.get(shelf) != 0:
                 instants.append(head[0])
         end = queue.first_end()
         if end is not None:

@@ -5,7 +5,9 @@ Named tuples: a worker makes several of them for every task, and a tuple is the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 __all__ = ["Claim", "Delivery", "Message", "Place", "Rearm", "Receipt", "Renewal", "State", "Whereabouts"]
@@ -93,8 +95,8 @@ class Claim(NamedTuple):
     """Set on every message handed out. Begins with the worker's id and a colon; a worker never uses one twice."""
     lease: float
     """Seconds from the custodian's own present until the lease runs out."""
-    exclude: frozenset[tuple[str, str]] = frozenset()
-    """(queue, type) pairs that have no free slot at this worker."""
+    caps: Mapping[tuple[str, str], int] = MappingProxyType({})
+    """Most of a (queue, type) that may be handed out, where this worker has fewer slots for it than `limit`."""
 
     @property
     def worker(self) -> str:

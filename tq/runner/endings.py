@@ -36,12 +36,14 @@ class Endings:
         self.pending: list[Pending] = []
         self.handed_off = 0
         """Those of them that run in the manager's care and take no slot."""
+        self.lost: list[Execution] = []
+        """Those that others have now, until somebody has taken note of it."""
         self.told: list[tuple[str, Outcome]] | None = None
         """How tasks ended, where somebody asked to be told."""
 
     @property
     def in_line(self) -> int:
-        """Tasks that hold, or wait for, a slot."""
+        """What is held, without the long runs: they take no slot."""
         return len(self.held) - self.handed_off
 
     def deliveries(self) -> list[Delivery]:
@@ -74,6 +76,7 @@ class Endings:
                 said = Said(attempt.children, tuple(attempt.flows.values()))
         if execution.interrupted is Interruption.LOST:
             self.let_go(execution.delivery.receipt)
+            self.lost.append(execution)
             log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
         else:
             self.pending.append(Pending(self._settled(execution, outcome, said), execution, outcome))
@@ -103,10 +106,10 @@ class Endings:
             noise=2.0 * self._rng() - 1.0,
         )
 
-    def refused(self, execution: Execution, error: Exception) -> Settlement:
+    def refused(self, execution: Execution, error: Exception) -> Pending:
         """The backend refuses what this task's ending holds: it ends as a dead letter with the server's error."""
         outcome = Failed(f"the outcome could not be stored: {error}", final=True, exception=error)
-        return self._settlement(execution, outcome, _NOTHING_SAID, self._continuations)
+        return Pending(self._settlement(execution, outcome, _NOTHING_SAID, self._continuations), execution, outcome)
 
     def give_back(self, delivery: Delivery) -> None:
         """Return a delivery of a task whose body, under a lease that ran out, still runs here.

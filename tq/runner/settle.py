@@ -136,7 +136,8 @@ def _ending(
             return Rearm(now + delay, message.attempt, message.stats), message.stats, False
         case Released():
             since = (delivery.unknown_since or now) if outcome.unknown else 0.0
-            return Rearm(now + outcome.delay, message.attempt, message.stats, since), message.stats, False
+            run_at = now + outcome.delay if outcome.delay else message.run_at  # given back at once, it keeps its place
+            return Rearm(run_at, message.attempt, message.stats, since), message.stats, False
         case Deferred(flow_id):
             return Hold(flow_id), message.stats, False
         case _:

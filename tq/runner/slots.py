@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tq.runner.execution import Execution
 from tq.runner.registry import Registration
 
 __all__ = ["Line", "Slots"]
 
+MOST_AHEAD = 2_000
+
 
 class Line:
     """Executions that wait for one executor."""
 
-    __slots__ = ("active", "listed", "registration", "waiting")
+    __slots__ = ("active", "ahead", "ended", "listed", "registration", "waiting")
 
     def __init__(self, registration: Registration) -> None:
         self.registration = registration
         self.waiting: deque[Execution] = deque()
         self.active = 0
         """Bodies that run."""
+        self.ahead = 0
+        """How many may wait here beyond the free slots."""
+        self.ended = 0
+        """Bodies that have ended since the last claim."""
         self.listed = False
 
     @property
@@ -28,14 +34,23 @@ class Line:
         limit = self.registration.limit
         return limit is None or self.active < limit
 
-    @property
-    def saturated(self) -> bool:
-        """Whether more of the kind would only wait here while another worker could run them."""
+    def cap(self) -> int | None:
+        """Return how many more may be claimed: the free slots, and as many to wait as were used up since last time.
+
+        The allowance doubles while the line runs dry between two claims, and halves when much of it is left: quick
+        bodies are not starved by the way to the backend, slow ones are left for workers that can run them.
+        """
         limit = self.registration.limit
         if limit is None:
-            return False
-        enough = self.registration.options.chunk_size if self.registration.options.multiple else limit
-        return len(self.waiting) >= enough
+            return None
+        if self.registration.options.multiple:
+            limit = self.registration.options.chunk_size
+        if not self.waiting:
+            self.ahead = min(max(self.ahead * 2, 1), MOST_AHEAD) if self.ended >= self.ahead else self.ahead
+        elif len(self.waiting) > self.ahead // 2:
+            self.ahead //= 2
+        self.ended = 0
+        return max(limit - self.active + self.ahead - len(self.waiting), 0)
 
     def take(self) -> list[Execution]:
         """Return what one body runs next: one execution, or a group for a multi executor."""
@@ -48,10 +63,11 @@ class Line:
 class Slots:
     """Counts bodies, and says which run next: lines take turns, each in its own order."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, limited: Iterable[Registration] = ()) -> None:
+        """Make the slots; `limited` executors have their line, and with it their cap, before their first task."""
         self.concurrency = concurrency
         self.running = 0
-        self._lines: dict[Registration, Line] = {}
+        self._lines: dict[Registration, Line] = {one: Line(one) for one in limited if one.limit is not None}
         self._ready: deque[Line] = deque()
 
     def offer(self, execution: Execution, registration: Registration) -> None:
@@ -89,13 +105,12 @@ class Slots:
         """Take a body's slot back."""
         self.running -= 1
         line.active -= 1
+        line.ended += 1
         self._list(line)
 
-    def excluded(self) -> frozenset[tuple[str, str]]:
-        """Return the (queue, type) pairs that need not be claimed now."""
-        return frozenset(
-            [(key.queue, key.type) for key, line in self._lines.items() if line.saturated] if self._lines else ()
-        )
+    def caps(self) -> dict[tuple[str, str], int]:
+        """Return the most that may be claimed of each (queue, type) whose executor has a limit."""
+        return {(key.queue, key.type): cap for key, line in self._lines.items() if (cap := line.cap()) is not None}
 
     def drop_waiting(self) -> list[Execution]:
         """Give up whatever has not started; return it."""
@@ -104,6 +119,11 @@ class Slots:
             dropped += line.waiting
             line.waiting.clear()
         return dropped
+
+    @property
+    def in_limited_lines(self) -> int:
+        """How many wait for an executor with a limit: they keep no slot from others."""
+        return sum([len(line.waiting) for line in self._lines.values() if line.registration.limit is not None])
 
     @property
     def waiting(self) -> int:

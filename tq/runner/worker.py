@@ -84,7 +84,7 @@ class Worker(Service):
         self._continuations = tuple(continuations)
         self._endings = Endings(clock, continuations)
         self._committer = Committer(backend, clock, self._endings.refused)
-        self._slots = Slots(settings.concurrency)
+        self._slots = Slots(settings.concurrency, executors.registrations())
         self._pace = Pace(clock, settings.concurrency, backend.poll_interval)
         self._report = Reporter(events, clock)
         self._alarms = Alarms(clock, self._spawner)
@@ -143,9 +143,15 @@ class Worker(Service):
         self._next_suspect()
         claim = self._claim()
         if claim is None and not self._endings.pending and not self._notes:
+            await self._note_lost()
             await self._pace.sleep(until_due=self._may_claim)
             return
         await self._hop(claim)
+
+    async def _note_lost(self) -> None:
+        if lost := self._endings.lost:
+            self._endings.lost = []
+            await self._report.lost(lost)
 
     async def _hop(self, claim: Claim | None) -> Hop:
         pending = self._endings.take()
@@ -162,6 +168,7 @@ class Worker(Service):
             self._endings.let_go(item.settlement.receipt)
         self._pace.made(hop, claim, settled=len(pending))
         await self._report.written(pending, hop)
+        await self._note_lost()
         if hop.closed:
             self._decided(hop.closed)
         if hop.deliveries:
@@ -184,21 +191,27 @@ class Worker(Service):
         """Whether there is room for more; never while a suspect waits for the worker to be empty."""
         if not self._claiming or self._stopping.is_set() or self._suspects:
             return False
-        return bool(self.queues) and self._pace.wanted(self._endings.in_line) > 0
+        return bool(self.queues) and self._pace.wanted(self._in_line) > 0
+
+    @property
+    def _in_line(self) -> int:
+        """Tasks that hold, or wait for, one of the handler's slots."""
+        return self._endings.in_line - self._slots.in_limited_lines
 
     def _claim(self) -> Claim | None:
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
         if not self._may_claim or not (self._pace.due or self._endings.pending):
             return None
-        limit = self._pace.wanted(self._endings.in_line)
-        return Claim(self.queues, limit, self._token(), self.settings.lease, self._slots.excluded())
+        limit = self._pace.wanted(self._in_line)
+        return Claim(self.queues, limit, self._token(), self.settings.lease, self._slots.caps())
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its way: to a body, to a body of its own, or to its end."""
         now = self._clock.now()
-        await self._report.consumed(deliveries, self._consumer_id)
+        held = self._endings.held
+        await self._report.consumed([it for it in deliveries if it.message.id not in held], self._consumer_id)
         for delivery in deliveries:
-            if (before := self._endings.held.get(delivery.message.id)) is not None:
+            if (before := held.get(delivery.message.id)) is not None:
                 self.interrupt(before, Interruption.LOST)
                 self._endings.give_back(delivery)
                 continue
@@ -206,7 +219,7 @@ class Worker(Service):
             verdict = inspect(delivery, self._executors, now, self.settings.unknown_grace, consumer)
             execution = verdict.execution
             execution.started_at = now
-            self._endings.held[execution.id] = execution
+            held[execution.id] = execution
             if verdict.outcome is not None:
                 if isinstance(verdict.outcome, Released):
                     log.warning(

@@ -158,11 +158,21 @@ class Parking(StoreSuite):
 
     async def test_a_cancelled_message_stays_held(self, clock: Clock) -> None:
         async with self.open(clock) as store:
-            await store.put([(message("a", clock.now()), "f")])
+            await store.put([(message("a", clock.now() + self.long), "f")])
             assert await store.cancel(["a"]) == ["a"]
             assert await take(store, lease=self.long) == []
             where = (await store.locate(["a"]))["a"]
             assert (where.state, where.cancelled) == (State.HELD, True)
+
+    async def test_a_later_execution_of_a_held_message_is_held_no_more(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            await store.put([(message("a", clock.now()), "f"), (message("b", clock.now()), "")])
+            await store.put([(message("a", clock.now(), attempt=1), ""), (message("b", clock.now(), attempt=1), "g")])
+            where = await store.locate(["a", "b"])
+            assert (where["a"].state, where["a"].held_by) == (State.WAITING, "")
+            assert (where["b"].state, where["b"].held_by) == (State.HELD, "g")
+            assert not await store.resolve("a", "f")
+            assert ids(await take(store, lease=self.long)) == ["a"]
 
     async def test_a_held_message_ends_with_its_flow_once(self, clock: Clock) -> None:
         async with self.open(clock) as store:

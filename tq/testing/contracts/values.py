@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 from tq.model import (
@@ -71,9 +71,10 @@ def claim(
     worker: str = "w",
     queues: Sequence[str] = ("q",),
     exclude: Iterable[tuple[str, str]] = (),
+    caps: Mapping[tuple[str, str], int] | None = None,
 ) -> Claim:
     """Return a claim with a token that was never used."""
-    return Claim(tuple(queues), limit, f"{worker}:{next(_tokens)}", lease, frozenset(exclude))
+    return Claim(tuple(queues), limit, f"{worker}:{next(_tokens)}", lease, dict.fromkeys(exclude, 0) | dict(caps or {}))
 
 
 async def add(custody: Custody, *messages: Message) -> list[str]:
@@ -89,9 +90,10 @@ async def take(
     worker: str = "w",
     queues: Sequence[str] = ("q",),
     exclude: Iterable[tuple[str, str]] = (),
+    caps: Mapping[tuple[str, str], int] | None = None,
 ) -> list[Delivery]:
     """Claim messages."""
-    asked = claim(limit, lease=lease, worker=worker, queues=queues, exclude=exclude)
+    asked = claim(limit, lease=lease, worker=worker, queues=queues, exclude=exclude, caps=caps)
     return (await custody.claim(asked)).deliveries
 
 
