@@ -53,7 +53,7 @@ async def measure(path: Path, tasks: int, sync: str, batch: int, backlog: int, *
         adding += (time.perf_counter() - begun) / tasks
     hops = done = 0
     ready: list[Settlement] = []
-    making = 0.0
+    making = making_cpu = 0.0
     begun, cpu = time.perf_counter(), time.process_time()
     while True:
         hop = await backend.commit(Batch(ready), Claim(("default",), batch, f"worker-0123456789:{hops}", 30.0))
@@ -61,10 +61,10 @@ async def measure(path: Path, tasks: int, sync: str, batch: int, backlog: int, *
         assert not hop.refused
         if not hop.deliveries:
             break
-        made = time.perf_counter()
-        ready = [settled(delivery, made, record=record) for delivery in hop.deliveries]
-        making += time.perf_counter() - made
-    wall, cpu = time.perf_counter() - begun - making, time.process_time() - cpu - making
+        made, made_cpu = time.perf_counter(), time.process_time()
+        ready = [settled(delivery, now, record=record) for delivery in hop.deliveries]
+        making, making_cpu = making + time.perf_counter() - made, making_cpu + time.process_time() - made_cpu
+    wall, cpu = time.perf_counter() - begun - making, time.process_time() - cpu - making_cpu
     assert done == tasks
     await backend.close()
     what = "with a record" if record else "leaving nothing"

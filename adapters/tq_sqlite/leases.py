@@ -51,7 +51,7 @@ def remove(db: Connection, receipts: Sequence[Receipt]) -> list[Receipt]:
     rest: list[Receipt] = []
     seqs = db.seqs
     for receipt in receipts:
-        seq = seqs.get(receipt[0])
+        seq = seqs.pop(receipt[0], None)
         if seq is None:
             rest.append(receipt)
         else:

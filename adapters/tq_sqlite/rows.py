@@ -13,38 +13,35 @@ from typing import Any
 
 __all__ = ["Insert", "numbers", "select_in"]
 
-_BLOCK = 32
+_BLOCKS = (100, 10, 1)
 _WIDEST = 512
 
 
 class Insert:
     """`INSERT INTO table (columns) VALUES … tail`, for any number of rows."""
 
-    __slots__ = ("_block", "_one")
+    __slots__ = ("_statements",)
 
     def __init__(self, table: str, columns: str, tail: str = "ON CONFLICT DO NOTHING") -> None:
         row = f"({', '.join('?' * len(columns.split(',')))})"
         head = f"INSERT INTO {table} ({columns}) VALUES"
-        self._one = f"{head} {row} {tail}"
-        self._block = f"{head} {', '.join([row] * _BLOCK)} {tail}"
+        self._statements = [(size, f"{head} {', '.join([row] * size)} {tail}") for size in _BLOCKS]
+
+    def _run(self, db: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> Iterator[sqlite3.Cursor]:
+        start = 0
+        for size, statement in self._statements:
+            while len(rows) - start >= size:
+                yield db.execute(statement, list(chain.from_iterable(rows[start : start + size])))
+                start += size
 
     def __call__(self, db: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> int:
         """Insert; return how many rows were written."""
-        written = 0
-        whole = len(rows) - len(rows) % _BLOCK
-        for start in range(0, whole, _BLOCK):
-            written += db.execute(self._block, list(chain.from_iterable(rows[start : start + _BLOCK]))).rowcount
-        for row in rows[whole:]:
-            written += db.execute(self._one, row).rowcount
-        return written
+        return sum(cursor.rowcount for cursor in self._run(db, rows))
 
     def returning(self, db: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> Iterator[tuple[Any, ...]]:
         """Insert; give back what a RETURNING in the tail says of the rows that were really written."""
-        whole = len(rows) - len(rows) % _BLOCK
-        for start in range(0, whole, _BLOCK):
-            yield from db.execute(self._block, list(chain.from_iterable(rows[start : start + _BLOCK]))).fetchall()
-        for row in rows[whole:]:
-            yield from db.execute(self._one, row).fetchall()
+        for cursor in self._run(db, rows):
+            yield from cursor.fetchall()
 
 
 def numbers(values: Sequence[int]) -> str:

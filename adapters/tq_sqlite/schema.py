@@ -121,18 +121,26 @@ def check_file(path: str) -> None:
     Raises:
         ForeignDatabaseError: it is neither empty nor ours.
     """
-    file = Path(path)
+    if not _is_ours(path) and not _was_empty(Path(f"{path}-journal")):
+        # Another process may have been about to write the first bytes, and be done by now.
+        header = _header(path)
+        if not header.startswith(_MAGIC):
+            raise ForeignDatabaseError(f"{path} is not a database; give another path")
+        if not _is_ours(path):
+            raise ForeignDatabaseError(f"{path} belongs to another program; give another path")
+
+
+def _is_ours(path: str) -> bool:
+    header = _header(path)
+    return not header or (header.startswith(_MAGIC) and int.from_bytes(header[68:72]) == APPLICATION_ID)
+
+
+def _header(path: str) -> bytes:
     try:
-        with file.open("rb") as opened:
-            header = opened.read(100)
+        with Path(path).open("rb") as opened:
+            return opened.read(100)
     except OSError:
-        return  # not there yet, or not to be read: SQLite will say it in its own words
-    if not header or _was_empty(Path(f"{path}-journal")):
-        return
-    if not header.startswith(b"SQLite format 3\0"):
-        raise ForeignDatabaseError(f"{path} is not a database; give another path")
-    if int.from_bytes(header[68:72]) != APPLICATION_ID:
-        raise ForeignDatabaseError(f"{path} belongs to another program; give another path")
+        return b""  # not there yet, or not to be read: SQLite will say it in its own words
 
 
 def _was_empty(journal: Path) -> bool:
