@@ -288,11 +288,11 @@ class TaskHandler:
 
     def task(self, task_id: str) -> TaskHandle:
         """Return a handle of one task: status, result, cancel, retry."""
-        return TaskHandle(self.backend, self.clock, task_id)
+        return TaskHandle(self.backend, self.clock, task_id, self._events.flow_closed)
 
     def flow(self, flow_id: str) -> FlowHandle:
         """Return a handle of one flow: status, wait, cancel, redrive, explain."""
-        return FlowHandle(self.backend, self.clock, flow_id)
+        return FlowHandle(self.backend, self.clock, flow_id, self._events.flow_closed)
 
     def queue(self, name: str) -> QueueHandle:
         """Return a handle of one queue: pause, resume, counts."""

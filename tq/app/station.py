@@ -74,7 +74,7 @@ class Station(Service):
         self._remember = remember
         self._stack = AsyncExitStack()
         self._reconciler = Reconciler(backend, clock) if backend.barrier is not None else None
-        self._upkeep = Upkeep(clock, self._rounds())
+        self._upkeep = Upkeep(clock, self._rounds(), events.trouble)
         self.worker: Worker | None = None
         self._closing = asyncio.Lock()
         self._closed = False
@@ -155,19 +155,23 @@ class Station(Service):
                 self._closed = True
 
     async def _stop(self) -> None:
+        reason = "shutdown"
         if self.worker is not None:
-            shutdown = self._spawner.spawn(self._manager.shutdown(), "manager")
+            if (error := self.worker.failure()) is not None:
+                reason = "error"
+                await self._events.trouble(error, "running tasks")
+            shutdown = self._spawner.spawn(self._manager.stop(), "manager")
             await self.worker.stop()
             await asyncio.wait([shutdown])
             for queue in self._queues:
                 await self._events.consumer_disconnected(
-                    queue, f"{self._backend.queue.name}-{self.worker.worker_id}", "shutdown"
+                    queue, f"{self._backend.queue.name}-{self.worker.worker_id}", reason
                 )
         await self._upkeep.stop()
         if self._feed is not None:
             await self._feed.stop()
         if self._main_task is not None:
-            await self._events.worker_stopped("shutdown")
+            await self._events.worker_stopped(reason)
             await self._events.final_stats()
         await super().stop()
         await self._stack.aclose()
@@ -176,7 +180,8 @@ class Station(Service):
 
     def _rounds(self) -> list[Round]:
         rounds = [
-            Round("announcing", self._heartbeat_interval, self._heartbeat),
+            Round("heartbeat", self._heartbeat_interval, self._heartbeat),
+            Round("announcing", self._heartbeat_interval, self._announce),
             Round("retention", PURGE_EVERY, self._purge),
         ]
         if self._reconciler is not None:
@@ -212,14 +217,14 @@ class Station(Service):
             self.worker.notify()
 
     async def _heartbeat(self) -> bool:
-        await self._announce()
         await self._events.worker_heartbeat(0 if self.worker is None else self.worker.active)
         return False
 
-    async def _announce(self) -> None:
+    async def _announce(self) -> bool:
         if self._queues:
             await self._backend.queue.announce(self._intake.worker_id, self._queues, ANNOUNCED_FOR)
         self._intake.heard_of(await self._backend.queue.announced())
+        return False
 
     async def _purge(self) -> bool:
         """Let go what retention allows; not while plans are being spread, whose chunks may be as old as that."""

@@ -10,9 +10,13 @@ from tq.clock import Clock
 from tq.errors import TqError
 from tq.lifecycle import Service
 
-__all__ = ["Round", "Upkeep"]
+__all__ = ["Round", "Trouble", "Upkeep"]
 
 log = logging.getLogger("tq.upkeep")
+
+
+Trouble = Callable[[BaseException, str], Awaitable[None]]
+"""Is told what failed, and in which round."""
 
 
 @dataclass(slots=True)
@@ -28,10 +32,11 @@ class Round:
 class Upkeep(Service):
     """Goes its rounds until stopped. A round that fails is logged and comes again; it never stops the others."""
 
-    def __init__(self, clock: Clock, rounds: Sequence[Round]) -> None:
+    def __init__(self, clock: Clock, rounds: Sequence[Round], trouble: Trouble) -> None:
         super().__init__()
         self._clock = clock
         self._rounds = list(rounds)
+        self._trouble = trouble
 
     async def _main(self) -> None:
         while not self._stopping.is_set():
@@ -54,8 +59,8 @@ class Upkeep(Service):
             try:
                 if await item.work():
                     item.due, more = now, True
-            except TqError as error:
-                log.warning("%s failed and will be tried again: %s", item.name, error)
-            except Exception:  # a fault in one round must not end the others
-                log.exception("%s failed and will be tried again", item.name)
+            except Exception as error:  # a fault in one round must not end the others
+                fault = None if isinstance(error, TqError) else error
+                log.warning("%s failed and will be tried again: %s", item.name, error, exc_info=fault)
+                await self._trouble(error, item.name)
         return more

@@ -13,7 +13,7 @@ from tq.clock import Clock
 from tq.errors import BackendError, FlowError, PayloadError
 from tq.lifecycle import Spawner
 from tq.logcontext import bind, reset
-from tq.model import NO_EFFECTS, Effects, Failed, Outcome, Released
+from tq.model import NO_EFFECTS, Effects, Failed, Outcome, Released, Succeeded
 from tq.ports import Attachment, Continuation
 from tq.runner.actions import Actions, Attempt, Outside
 from tq.runner.alarms import Alarm, Alarms
@@ -297,7 +297,7 @@ class Bodies:
                 registration.type,
                 registration.queue,
                 tasks,
-                succeeded=[id for id, outcome in ended.items() if not isinstance(outcome, Failed)],
+                succeeded=[id for id, outcome in ended.items() if isinstance(outcome, Succeeded)],
                 failed=[id for id, outcome in ended.items() if isinstance(outcome, Failed)],
                 duration=self._clock.now() - started_at,
             )

@@ -34,8 +34,8 @@ class Pending:
         self.outcome = outcome
 
 
-Refuse = Callable[[Execution, Exception], Settlement]
-"""Makes the settlement that takes the place of one whose content the backend refuses."""
+Refuse = Callable[[Execution, Exception], Pending]
+"""Makes what takes the place of an ending whose content the backend refuses."""
 
 
 class Note:
@@ -118,10 +118,12 @@ class Committer:
         if culprit.execution is None:
             raise error
         replacement = self._refuse(culprit.execution, error)
-        bare = replacement._replace(effects=Effects(records=replacement.effects.records))
-        for attempt in (Pending(replacement), Pending(bare)):
+        whole = replacement.settlement
+        culprit.outcome = replacement.outcome  # events tell how it really ended
+        for settlement in (whole, whole._replace(effects=Effects(records=whole.effects.records))):
+            culprit.settlement = settlement
             try:
-                return await self._commit([attempt], [], claim)
+                return await self._commit([culprit], [], claim)
             except ContentRefusedError as again:
                 error = again
         raise error

@@ -52,8 +52,8 @@ class HandOver:
         try:
             parked = await self._parked(execution)
             if parked is not None:
-                await self._report.handed_over(execution)
-                execution.delivery = parked
+                brought_by, execution.delivery = execution.delivery.token, parked
+                await self._report.handed_over(execution, brought_by)
                 execution.handed_off = True
                 self._endings.handed_off += 1
                 if execution.ended_meanwhile is None:

@@ -51,7 +51,7 @@ class ExecutorOptions:
     handoff_timeout: float | None = None
     """A body not done by then goes on in the `AsyncTaskManager` and frees its slot."""
     max_duration: float | None = None
-    """Longest time in the manager; absent means the manager's own default."""
+    """Longest time in the manager, 0 for until its next sweep; absent means the manager's own default."""
     max_concurrent_async: int | None = None
     max_crashes: int = 3
     """Crashes alone that make a dead letter; 0 means at most once."""
@@ -104,7 +104,7 @@ def options_from(what: str, **given: Unpack[OptionArguments]) -> ExecutorOptions
 def _check_durations(values: dict[str, Any]) -> None:
     for name in ("timeout", "handoff_timeout", "max_duration"):
         if values.get(name) is not None:
-            values[name] = seconds(name, values[name], zero=False)
+            values[name] = seconds(name, values[name], zero=name == "max_duration")
     if "cancel_grace" in values:
         values["cancel_grace"] = seconds("cancel_grace", values["cancel_grace"])
     if "result_ttl" in values:

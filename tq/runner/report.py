@@ -65,35 +65,44 @@ class Reporter:
             await events.batch_started(queue, consumer, len(group), types)
             self._rounds[group[0].token, queue] = _Round(len(group), self._clock.now())
 
-    async def handed_over(self, execution: Execution) -> None:
-        """A long task is about to leave its slot, and with it the round that brought it."""
+    async def handed_over(self, execution: Execution, token: str) -> None:
+        """A long task leaves its slot, and with it the round that `token` brought."""
         self._events.count(execution.delivery.message.queue, execution.consumer_id, async_=1)
-        await self._round_ended(execution, success=False, failed=False)
+        await self._round_ended(execution, token)
+
+    async def lost(self, executions: Sequence[Execution]) -> None:
+        """Other workers have these now: nothing is told of them, but the rounds that brought them go on."""
+        for execution in executions:
+            await self._round_ended(execution, execution.delivery.token)
 
     async def written(self, pending: Sequence[Pending], hop: Hop) -> None:
         """These settlements are written, but for those that the hop refused."""
         refused = set(hop.refused)
         counts: dict[tuple[str, str, str], int] = {}
+        discarded = 0
         events = self._events
-        each = events.wants_settled or events.wants_flows or bool(self._rounds)
+        each = events.wants_settled or events.wants_flows or events.wants_added or bool(self._rounds)
         for item in pending:
             execution, outcome = item.execution, item.outcome
-            if execution is None or outcome is None or (refused and item.settlement.receipt in refused):
+            if execution is None or outcome is None:
+                continue
+            if refused and item.settlement.receipt in refused:
+                await self.lost([execution])
                 continue
             key = execution.delivery.message.queue, execution.consumer_id, _kind(outcome)
             counts[key] = counts.get(key, 0) + 1
+            discarded += _discarded(item)
             if each:
-                await self._ended(execution, outcome, item.settlement)
-        if discarded := sum(_discarded(item) for item in pending):
+                await self._ended(execution, outcome, item.settlement, hop)
+        if discarded:
             await events.tasks_discarded(discarded)
         for (queue, consumer, kind), count in counts.items():
             if kind:
                 events.count(queue, consumer, **{kind: count})
-        if events.wants_flows:
-            for state in hop.closed:
-                await events.flow_closed(state)
+        for state in hop.closed:
+            await events.flow_closed(state)
 
-    async def _ended(self, execution: Execution, outcome: Outcome, settlement: Settlement) -> None:
+    async def _ended(self, execution: Execution, outcome: Outcome, settlement: Settlement, hop: Hop) -> None:
         events, ending = self._events, settlement.ending
         if events.wants_settled and not isinstance(outcome, Released | Rescheduled):
             await events.task_settled(
@@ -105,14 +114,20 @@ class Reporter:
                 now=self._clock.now(),
             )
         if events.wants_flows and execution.attempt is not None:
+            written = {flow.id for flow in settlement.effects.flows}
             for request in execution.attempt.flows.values():
-                await events.flow_started(request)
+                if request.id in written:  # an attempt that ends without an outcome starts nothing
+                    await events.flow_started(request)
+        if events.wants_added and settlement.effects.messages:
+            await events.messages_added([it for it in settlement.effects.messages if it.id not in hop.duplicates])
         if self._rounds:
             success, failed = isinstance(outcome, Succeeded), isinstance(outcome, Failed)
-            await self._round_ended(execution, success=success, failed=failed)
+            await self._round_ended(execution, execution.delivery.token, success=success, failed=failed)
 
-    async def _round_ended(self, execution: Execution, *, success: bool, failed: bool) -> None:
-        queue, token = execution.delivery.message.queue, execution.delivery.token
+    async def _round_ended(
+        self, execution: Execution, token: str, *, success: bool = False, failed: bool = False
+    ) -> None:
+        queue = execution.delivery.message.queue
         current = self._rounds.get((token, queue))
         if current is None:
             return

@@ -12,7 +12,7 @@ from tq.ids import join_id
 from tq.model import Batch, Effects, FlowState, Verdict
 from tq.ports import Backend, FlowBarrierProvider
 
-from .looking import Looker, locate
+from .looking import Looker, Told, locate
 from .task import TaskHandle
 
 __all__ = ["FlowHandle", "FlowStatus"]
@@ -55,9 +55,10 @@ class FlowStatus:
 class FlowHandle:
     """One flow, by id."""
 
-    def __init__(self, backend: Backend, clock: Clock, flow_id: str) -> None:
+    def __init__(self, backend: Backend, clock: Clock, flow_id: str, told: Told) -> None:
         self._backend = backend
         self._clock = clock
+        self._told = told
         self.id = flow_id
 
     def _barrier(self) -> FlowBarrierProvider:
@@ -98,7 +99,7 @@ class FlowHandle:
     async def join(self) -> TaskHandle:
         """Return the handle of the flow's join, in its present generation."""
         state = await self._state()
-        return TaskHandle(self._backend, self._clock, join_id(self.id, state.flow.generation))
+        return TaskHandle(self._backend, self._clock, join_id(self.id, state.flow.generation), self._told)
 
     async def cancel(self, reason: str = "cancelled") -> bool:
         """Close the flow now: its join runs and is told `cancelled`; members still open are cancelled.
@@ -107,7 +108,10 @@ class FlowHandle:
             False when the flow was decided already.
         """
         await self._state()
-        return bool(await close_flows(self._backend, [(self.id, Verdict.CANCELLED, reason)], self._clock.now()))
+        closed = await close_flows(self._backend, [(self.id, Verdict.CANCELLED, reason)], self._clock.now())
+        for state in closed:
+            await self._told(state)
+        return bool(closed)
 
     async def redrive(self, timeout: float | timedelta | None = None) -> int:
         """Run the members that did not succeed again, and the join once more after them; return their number.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from tq.clock import Clock, seconds
-from tq.model import Whereabouts
+from tq.model import FlowState, Whereabouts
 from tq.ports import Backend, Custody
 
-__all__ = ["Looker", "custodies", "locate"]
+__all__ = ["Looker", "Told", "custodies", "locate"]
+
+Told = Callable[[FlowState], Awaitable[None]]
+"""Tells observers of a flow that a handle has closed."""
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 1.0
 

@@ -12,7 +12,7 @@ from tq.flow import close_flows
 from tq.model import Record, State, TaskStatus, Verdict
 from tq.ports import Backend
 
-from .looking import Looker, custodies, locate
+from .looking import Looker, Told, custodies, locate
 
 __all__ = ["TaskHandle"]
 
@@ -20,9 +20,10 @@ __all__ = ["TaskHandle"]
 class TaskHandle:
     """One task, by id."""
 
-    def __init__(self, backend: Backend, clock: Clock, task_id: str) -> None:
+    def __init__(self, backend: Backend, clock: Clock, task_id: str, told: Told) -> None:
         self._backend = backend
         self._clock = clock
+        self._told = told
         self.id = task_id
 
     async def status(self) -> TaskStatus | Literal["unknown"]:
@@ -81,9 +82,9 @@ class TaskHandle:
         if live is None:
             return False
         if live.held_by:
-            await close_flows(
-                self._backend, [(live.held_by, Verdict.CANCELLED, "its task was cancelled")], self._clock.now()
-            )
+            verdict = (live.held_by, Verdict.CANCELLED, "its task was cancelled")
+            for state in await close_flows(self._backend, [verdict], self._clock.now()):
+                await self._told(state)
             return True
         for part in custodies(self._backend):
             if await part.cancel([self.id]):

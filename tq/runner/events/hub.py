@@ -42,14 +42,19 @@ class Events(TaskEvents, WorkerEvents, Notices):
             await self._flows.tell("on_flow_started", event)
 
     async def flow_closed(self, state: FlowState) -> None:
-        """Tell how a flow was decided (FLC-02 … FLC-04); an open one is not told of."""
-        if not self.wants_flows or state.verdict is None:
+        """Tell how a flow was decided (FLC-02 … FLC-04), and of its join; an open one is not told of."""
+        if state.verdict is None:
             return
+        if self.wants_flows:
+            await self._verdict(state, state.verdict)
+        await self.messages_added([state.flow.join])
+
+    async def _verdict(self, state: FlowState, verdict: Verdict) -> None:
         fields = flow_state_fields(state, self.worker.worker_id)
         closed_at = self._clock.now() if state.closed_at is None else state.closed_at
         duration = max(closed_at - (state.opened_at or state.flow.started_at), 0.0)
         ended = state.succeeded + state.failed
-        match state.verdict:
+        match verdict:
             case Verdict.COMPLETED:
                 completed = told.FlowCompleted(
                     **fields, duration=duration, steps_succeeded=state.succeeded, steps_failed=state.failed
@@ -67,9 +72,15 @@ class Events(TaskEvents, WorkerEvents, Notices):
                 cancelled = told.FlowCancelled(**fields, duration=duration, steps_completed=ended, reason=state.reason)
                 await self._flows.tell("on_flow_cancelled", cancelled)
             case _:
-                assert_never(state.verdict)
+                assert_never(verdict)
 
     # --- messages and those who consume them --------------------------------------------------------------------------
+
+    async def messages_added(self, messages: Sequence[Message]) -> None:
+        """Tell of tasks that nobody handed in at the door, as if somebody had (TLC-01, QLC-02)."""
+        if self.wants_added:
+            await self.message_scheduled(messages)
+            await self.message_published(messages)
 
     def _provider_of(self, queue: str) -> str:
         return self._provider if isinstance(self._provider, str) else self._provider(queue)

@@ -83,6 +83,7 @@ class Observers:
         self.wants_flows = self._flows.wants()
         self.wants_queue = self._queues.wants()
         self.wants_published = self._queues.wants("on_message_published")
+        self.wants_added = self.wants_scheduled or self.wants_published
         self.wants_consumed = self._queues.wants("on_message_consumed")
         self.wants_notes = self._notes.wants()
         self.wants_stats = self._notes.wants("on_queue_stats")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, assert_never
 
 from tq.clock import to_datetime
-from tq.codec import loads
-from tq.model import MISSING, Deferred, Failed, Outcome, Released, Rescheduled, Succeeded, Task, TaskStatus
+from tq.codec import decode_body, loads, task_of
+from tq.errors import WireError
+from tq.model import MISSING, Deferred, Failed, Message, Outcome, Released, Rescheduled, Succeeded, Task, TaskStatus
 from tq.model import events as told
 
 from .observers import Observers
@@ -43,6 +45,21 @@ class TaskEvents(Observers):
         if self.wants_scheduled:
             for task in tasks:
                 await self._tasks.tell("on_task_scheduled", told.TaskScheduled(**self._context(task)))
+
+    async def message_scheduled(self, messages: Sequence[Message]) -> None:
+        """Tell that tasks were accepted of which only the messages are at hand: children, steps, joins (AAC-10)."""
+        if self.wants_scheduled:
+            for message in messages:
+                await self._tasks.tell("on_task_scheduled", told.TaskScheduled(**self._context(self._task_of(message))))
+
+    def _task_of(self, message: Message) -> Task[Any]:
+        body = decode_body(message.body)
+        try:
+            payload = loads(body["payload"]) if self._include_payload else None
+        except WireError:
+            payload = None
+        task: Task[Any] = task_of(body, None, payload)
+        return replace(task, id=message.id, generation=message.generation, attempt=message.attempt)
 
     async def task_started(self, task: Task[Any], started_at: float) -> None:
         """Tell that an attempt is about to run (TLC-02)."""
