@@ -21,6 +21,8 @@ __all__ = ["APPLICATION_ID", "MIGRATIONS", "UNFINISHED", "check_file", "migrate"
 APPLICATION_ID = 0x74712D31
 """Stands in the header of every file of ours: "tq-1"."""
 
+_MAGIC = b"SQLite format 3\0"
+
 UNFINISHED = (
     "(verdict IS NOT NULL AND confirmed = 0 OR spread < chunks"
     " OR verdict IS NOT NULL AND tidied = 0 AND (cancel_siblings = 1 OR verdict = 'cancelled'))"
