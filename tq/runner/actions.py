@@ -6,7 +6,7 @@ An `Attempt` is the record of one task's execution; `Actions` is the face of one
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from logging import LoggerAdapter
 from typing import Any, Protocol
@@ -189,7 +189,7 @@ class Actions:
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
-    def add_tasks(self, tasks: Sequence[Task[Any]]) -> list[str]:
+    def add_tasks(self, tasks: Iterable[Task[Any]]) -> list[str]:
         """Add child tasks; they become real with this attempt's ending, and inherit its log context (ACT-05).
 
         Returns:
