@@ -64,6 +64,29 @@ class Dying:
         return answer
 
 
+class Failing(Dying):
+    """A process whose calls of some names fail: `fail("store.put", error)`, before or after they took effect."""
+
+    def __init__(self) -> None:
+        super().__init__(never)
+        self._errors: dict[str, tuple[Exception, bool, int]] = {}
+
+    def fail(self, name: str, error: Exception, *, after: bool = False, times: int = 1) -> None:
+        self._errors[name] = error, after, times
+
+    async def call(self, name: str, verb: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.calls.append(name)
+        error, after, times = self._errors.get(name, (None, False, 0))
+        if error is None:
+            return await verb(*args, **kwargs)
+        self._errors[name] = error, after, times - 1
+        if times <= 1:
+            del self._errors[name]
+        if after:
+            await verb(*args, **kwargs)
+        raise error
+
+
 class Stalling(Dying):
     """A process that stands still for a while around its calls, longer than a lease at times."""
 

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from tq.clock import Clock, seconds
-from tq.errors import BackendError, BackendUnavailableError, ConfigurationError, ContentRefusedError
+from tq.errors import BackendError, ConfigurationError, ContentRefusedError
 from tq.model import (
     NO_EFFECTS,
     Batch,
@@ -108,7 +108,7 @@ class CompositeBackend(Backend):
         near = math.inf if self._one is not None else seconds("near", near)
         self._ledger = Ledger(store)
         self._handed = HandedOut()
-        self._parking = Parking(queue, store)
+        self._parking = Parking(queue, store, self._ledger)
         self._custodian = Custodian(queue, store, self._ledger, near, one=self._one is not None)
         self._inserter = Inserter(queue, store, self._ledger, clock, near)
         self._flows = Flows(barrier, queue, store)
@@ -156,7 +156,7 @@ class CompositeBackend(Backend):
         """Claim; what was written before is not written again because nothing could be claimed after it."""
         try:
             return await self._claimer.claim(claim)
-        except BackendUnavailableError:
+        except BackendError:
             if not written:
                 raise
             return Claimed([], self._clock.now() + LOOK_EVERY)
@@ -164,10 +164,10 @@ class CompositeBackend(Backend):
     async def _write(self, batch: Batch, closed: list[FlowState]) -> _Written:
         now = self._clock.now()
         self._flows.check([*(settlement.effects for settlement in batch.settlements), *batch.effects])
-        if batch.solo:
-            await self.queue.solo(batch.solo)
-            await self.store.solo(batch.solo)
         works, refused = await self._entitled(batch, now)
+        if batch.solo:
+            lost_twice = {*await self.queue.solo(batch.solo)} & {*await self.store.solo(batch.solo)}
+            refused += lost_twice
         duplicates = await self._carry(works, batch.effects, now, closed, alone=_is_alone(batch))
         refused += [work.receipt for work in works if work.foreign and work.receipt is not None]
         lost = await self._end(works, now, closed)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
 from tq.clock import Clock
-from tq.errors import BackendUnavailableError, ContentRefusedError
+from tq.errors import BackendError, ContentRefusedError
 from tq.ids import is_new
 from tq.model import Batch, Claim, Delivery, Place, Rearm
 from tq.ports import Backend, Claimed, Custody, MessageQueue, TaskStore
@@ -62,13 +62,13 @@ class Claimer:
         """Hand out what is due and has not ended.
 
         Raises:
-            BackendUnavailableError: both custodians are away.
+            BackendError: both custodians are away.
         """
         if self._one is not None:  # it knows by itself what is due in both
             hop = await self._one.commit(Batch(), claim)
             return await self._look_over(claim, Claimed(hop.deliveries, hop.next_due, hop.cancelled))
         found = Claimed([])
-        errors: list[BackendUnavailableError] = []
+        errors: dict[Place, BackendError] = {}
         share = (claim.limit + self._odd) // 2
         self._odd = not self._odd
         waits = not share or not self._store_wanted()
@@ -76,12 +76,12 @@ class Claimer:
             found = await self._ask(Place.STORE, claim, share, found, errors)
         found = await self._ask(Place.QUEUE, claim, claim.limit - len(found.deliveries), found, errors)
         more = waits or len(found.deliveries) >= share
-        if more and len(found.deliveries) < claim.limit and len(errors) == 0:
+        if more and len(found.deliveries) < claim.limit and Place.STORE not in errors:
             token = claim.token if waits else f"{claim.token}.more"
             left = claim.limit - len(found.deliveries)
             found = await self._ask(Place.STORE, claim._replace(token=token), left, found, errors)
         if len(errors) > 1:
-            raise errors[0]
+            raise errors[Place.QUEUE]
         return await self._look_over(claim, found)
 
     def _store_wanted(self) -> bool:
@@ -89,7 +89,7 @@ class Claimer:
         return due or self._clock.monotonic() - self._looked >= LOOK_EVERY
 
     async def _ask(
-        self, place: Place, claim: Claim, limit: int, found: Claimed, errors: list[BackendUnavailableError]
+        self, place: Place, claim: Claim, limit: int, found: Claimed, errors: dict[Place, BackendError]
     ) -> Claimed:
         """Add what one custodian hands out; the other one's work goes on while it is away."""
         if limit <= 0:
@@ -99,9 +99,9 @@ class Claimer:
         token = claim.token if place is Place.QUEUE else f"{claim.token}.store"
         try:
             got = await custody.claim(claim._replace(limit=limit, token=token))
-        except BackendUnavailableError as error:
+        except BackendError as error:
             log.warning("the %s cannot be claimed from: %s", place, error)
-            errors.append(error)
+            errors[place] = error
             return found._replace(next_due=_sooner(found.next_due, self._clock.now() + LOOK_EVERY))
         if place is Place.STORE:
             self._looked = self._clock.monotonic()
@@ -119,7 +119,7 @@ class Claimer:
         try:
             gone = await self._gone(suspects) if suspects else set[Delivery]()
             gone |= await self._behind_parked([delivery for delivery in in_lanes if delivery not in gone])
-        except BackendUnavailableError as error:
+        except BackendError as error:
             gone = {*suspects, *in_lanes}
             log.warning("%d deliveries are given back: it cannot be told if they have ended: %s", len(gone), error)
             await self._give_back(gone)
@@ -194,7 +194,7 @@ class Claimer:
                 continue
             try:
                 await custody.rearm(rearms)
-            except BackendUnavailableError as error:
+            except BackendError as error:
                 log.warning("%d deliveries come again when their leases run out: %s", len(rearms), error)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from tq.errors import BackendUnavailableError, ContentRefusedError, PayloadError, WireError
+from tq.errors import BackendError, ContentRefusedError, PayloadError, WireError
 from tq.model import NO_EFFECTS, Delivery, Rearm, Receipt, Remove
 from tq.ports import OutcomeKey, Stored, TaskStore
 
@@ -156,7 +156,7 @@ class Ledger:
         owed, self._owed = self._owed, []
         try:
             await self._store.carried(owed)
-        except BackendUnavailableError as error:
+        except BackendError as error:
             self._owed += owed
             log.info("outcomes are noted as carried out later: %s", error)
 

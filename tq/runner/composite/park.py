@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from tq.model import Delivery, Place, Receipt
 from tq.ports import MessageQueue, TaskStore
 
-from .work import Work
+from .ledger import Ledger
+from .work import Work, key_of
 
 __all__ = ["Parking"]
 
@@ -15,9 +16,10 @@ __all__ = ["Parking"]
 class Parking:
     """Parks deliveries, and remembers those of which it is not known whether they are parked."""
 
-    def __init__(self, queue: MessageQueue, store: TaskStore) -> None:
+    def __init__(self, queue: MessageQueue, store: TaskStore, ledger: Ledger) -> None:
         self._queue = queue
         self._store = store
+        self._ledger = ledger
         self._unsure: dict[Receipt, Receipt] = {}
         """Of deliveries whose parking failed half-way: their receipt → that of the row which may be there."""
 
@@ -41,9 +43,11 @@ class Parking:
         # Should this fail and yet take effect, the row alone is left, and comes when its lease runs out.
         lost = await self._queue.ack([receipt])
         del self._unsure[receipt]
-        if lost:  # between the two: another worker has it now, and its outcome counts
+        if lost and await self._ledger.recorded([key_of(message)]):  # another worker had it, and has ended it
             await self._store.ack([row])
             return None
+        # Lost all the same, it was acknowledged by whoever found the row, or it runs a second time: the row must stay,
+        # and the outcome that is recorded first counts for both.
         return delivery._replace(token=row.token, place=Place.STORE)
 
     async def clear(self, works: Iterable[Work]) -> None:
