@@ -145,15 +145,13 @@ class Messages:
     # --- endings --------------------------------------------------------------------------------------------------
 
     def remove(self, row: Row, now: float) -> None:
-        """End a message for good."""
+        """End a message that runs or is held for good: it has no entry on its shelf that counts."""
         message = row.message
         del self.rows[message.id]
         if row.lease is not None:
             del row.lease.rows[message.id]
             row.lease = None
         row.token = ""
-        if row.state is State.WAITING:
-            row.state = State.RUNNING  # else its entry on the shelf would be taken for good
         if message.lane:
             self._leave_lane(row, now)
 

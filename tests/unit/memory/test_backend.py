@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from random import Random
 from typing import Any
 
 import pytest
@@ -43,6 +44,20 @@ async def test_what_the_store_takes_over_is_the_stores(clock: Clock) -> None:
     await backend.store.put([(message("a", clock.now(), attempt=1), "")])
     (delivery,) = (await hop(backend, lease=5)).deliveries
     assert (delivery.place, delivery.message.attempt) == (Place.STORE, 1)
+
+
+async def test_order_holds_across_queues(clock: Clock) -> None:
+    backend = MemoryBackend(clock=clock)
+    random, now = Random(5), clock.now()
+    sent = [
+        message(f"{number:02}", now - random.randrange(20), queue=random.choice("abcde"), type=random.choice("st"))
+        for number in range(60)
+    ]
+    await backend.queue.add(sent)
+    got: list[str] = []
+    while taken := (await backend.commit(Batch(), claim(7, lease=99, queues=tuple("edcba")))).deliveries:
+        got += [it.message.id for it in taken]
+    assert got == [it.id for it in sorted(sent, key=lambda it: it.run_at)]
 
 
 async def test_all_parts_are_closed_with_their_backend(clock: Clock) -> None:

@@ -316,6 +316,7 @@ class Hopping(BackendSuite):
             first, second = (await hop(backend, lease=self.long)).deliveries
             await settle(backend, second)
             await backend.release([first.receipt, second.receipt, Receipt("a", "w:never")])
+            assert (await settle(backend, first)).refused == [first.receipt]
             (again,) = (await hop(backend, lease=self.long, worker="other")).deliveries
             assert again.message == first.message
             assert (again.crashes, again.solo_crashes, again.fence) == (0, 0, 2)
