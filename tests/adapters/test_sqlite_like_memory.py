@@ -163,7 +163,13 @@ class History:
         exclude = [(queue, type) for queue in QUEUES for type in TYPES if self.random.random() < 0.15]
         limit = 50 if self.cancels else self.random.choice((1, 2, 5, 50))
         queues = self.random.choice((("a", "b"), ("b", "a", "none")))  # memory leaves the dead of other queues lying
-        return Claim(queues, limit, self.token(), self.random.choice((10.0, 30.0)), dict.fromkeys(exclude, self.random.choice((0, 0, 1, 2))))
+        return Claim(
+            queues,
+            limit,
+            self.token(),
+            self.random.choice((10.0, 30.0)),
+            dict.fromkeys(exclude, self.random.choice((0, 0, 1, 2))),
+        )
 
     def flow_id(self) -> str:
         return self.random.choice([*self.flows, "unknown"])

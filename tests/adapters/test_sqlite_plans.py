@@ -100,7 +100,7 @@ async def test_the_way_of_a_task_reads_no_whole_table(watched: Watched, clock: C
     flow = Flow(id="f", total=2, allowed=2, needed=2, join=message(99, 0.0), started_at=now)
     tasks = [message(number, now, type="tu"[number % 2], lane="L" if number == 4 else "") for number in range(40)]
     await backend.commit(Batch(effects=[Effects(messages=tuple(tasks), flows=(flow,))]))
-    hop = await backend.commit(Batch(), Claim(("q", "r"), 40, "w:1", 5.0, frozenset({("q", "x")})))
+    hop = await backend.commit(Batch(), Claim(("q", "r"), 40, "w:1", 5.0, {("q", "x"): 0}))
     assert len(hop.deliveries) == 40
     kept = Record("r", "q", "t", TaskStatus.EXECUTED, now, now + 1)
     marks = (Mark("f", 0, StepStatus.SUCCESS), Mark("f", 1, StepStatus.SUCCESS))
@@ -145,7 +145,7 @@ async def test_a_backlog_without_a_free_slot_holds_nobody_up(clock: Clock) -> No
     await backend.queue.add([message(100_000, now, type="free")])
     begun = time.perf_counter()
     for number in range(100):
-        claim = Claim(("q",), 10, f"w:{number}", 5.0, frozenset({("q", "full")}))
+        claim = Claim(("q",), 10, f"w:{number}", 5.0, {("q", "full"): 0})
         hop = await backend.commit(Batch(), claim)
         assert [delivery.message.type for delivery in hop.deliveries] == ["free"]
         await backend.release([delivery.receipt for delivery in hop.deliveries])
