@@ -43,9 +43,7 @@ class MemoryBackend(Part, Backend):
         self._flows = Flows()
         self._rows = ProjectionRows()
         kind = ImmediateQueue if inline else MemoryQueue
-        self.queue: MessageQueue = kind(
-            server=server, messages=self._messages, ledger=self._ledger, backend=self
-        )
+        self.queue: MessageQueue = kind(server=server, messages=self._messages, ledger=self._ledger, backend=self)
         self.store: TaskStore = MemoryStore(server=server, messages=self._messages, ledger=self._ledger, backend=self)
         self.barrier: FlowBarrierProvider | None = MemoryBarrier(server=server, flows=self._flows, backend=self)
         self.projections: EntityProjectionProvider | None = MemoryProjections(
