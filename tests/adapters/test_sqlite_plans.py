@@ -139,15 +139,15 @@ async def test_a_backlog_without_a_free_slot_holds_nobody_up(clock: Clock) -> No
     now = clock.now()
     waiting = [message(number, now - 1, type="full") for number in range(50_000)]
     later = [message(number, now + 3600) for number in range(50_000, 100_000)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     await backend.queue.add([*waiting, *later])
-    assert time.perf_counter() - begun < 2.0
+    assert time.process_time() - begun < 2.0
     await backend.queue.add([message(100_000, now, type="free")])
-    begun = time.perf_counter()
+    begun = time.process_time()
     for number in range(100):
         claim = Claim(("q",), 10, f"w:{number}", 5.0, {("q", "full"): 0})
         hop = await backend.commit(Batch(), claim)
         assert [delivery.message.type for delivery in hop.deliveries] == ["free"]
         await backend.release([delivery.receipt for delivery in hop.deliveries])
-    assert time.perf_counter() - begun < 0.5  # a scan of what waits would take a second or more
+    assert time.process_time() - begun < 0.5  # a scan of what waits would take a second or more
     await backend.close()
