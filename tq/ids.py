@@ -10,7 +10,7 @@ import os
 from hashlib import blake2b
 from itertools import count
 
-__all__ = ["child_id", "flow_id", "is_new", "join_id", "new_id", "step_id", "step_range"]
+__all__ = ["child_id", "flow_id", "flow_of", "is_new", "join_id", "new_id", "step_id", "step_range"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
 _counter = count(int.from_bytes(os.urandom(4)))
@@ -54,6 +54,11 @@ def flow_id(task: str, generation: int, key: str) -> str:
 def step_id(flow: str, index: int) -> str:
     """Return the task id of the member of `flow` with this index."""
     return f"{flow}.{index}"
+
+
+def flow_of(step: str) -> str:
+    """Return the flow that the id of a member names; empty, or no flow's id, for ids of another form."""
+    return step.rpartition(".")[0]
 
 
 def step_range(flow: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from .store import SqliteStore
 
 __all__ = ["SqliteBackend", "open_backend"]
 
-_NOTHING = Written([], [], [])
+_NOTHING = Written([], [], [], [])
 
 
 class SqliteBackend(Backend):
@@ -69,11 +69,11 @@ class SqliteBackend(Backend):
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
         def hop(db: Connection) -> Hop:
-            refused, closed, duplicates = write_batch(db, batch) if batch else _NOTHING
+            refused, closed, duplicates, known = write_batch(db, batch) if batch else _NOTHING
             if claim is None:
-                return Hop([], [*refused], [*closed], [*duplicates])
+                return Hop([], [*refused], [*closed], [*duplicates], known=tuple(known))
             deliveries, next_due, cancelled = claim_messages(db, claim, Place.QUEUE)
-            return Hop(deliveries, [*refused], [*closed], [*duplicates], next_due, cancelled)
+            return Hop(deliveries, [*refused], [*closed], [*duplicates], next_due, cancelled, tuple(known))
 
         return await self.database.write(hop)
 

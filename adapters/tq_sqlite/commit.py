@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tq.ids import flow_of
 from tq.model import (
     NO_EFFECTS,
     Batch,
@@ -47,6 +48,7 @@ class Written(NamedTuple):
     refused: list[Receipt]
     closed: list[FlowState]
     duplicates: list[str]
+    known: list[FlowState]
 
 
 @dataclass(slots=True)
@@ -147,11 +149,25 @@ def _first_of_each(settlements: Sequence[Settlement]) -> tuple[list[Settlement],
     return list(first.values()), others
 
 
-def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[str]]:
-    """Write what the endings bring; return the flows decided by it, and the ids of messages that were taken."""
+def _open(db: Connection, pool: _Pool) -> tuple[list[str], list[str]]:
+    """Open the flows that are new; return those that are decided already, and those that were there before.
+
+    Nothing of a second start is written: its members may have run, and left no trace.
+    """
+    opened = open_flows(db, pool.flows)
+    known = {flow.id for flow in pool.flows if flow.id not in opened}
+    if known:
+        pool.messages = [message for message in pool.messages if flow_of(message.id) not in known]
+        pool.projections = [row for row in pool.projections if flow_of(row.task_id) not in known]
+        pool.spreads = [spread for spread in pool.spreads if spread[0] not in known]
+    return [flow_id for flow_id, closed in opened.items() if closed], list(known)
+
+
+def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[str], list[FlowState]]:
+    """Write what the endings bring; return the flows decided by it, ids that were taken, and flows that were known."""
     _resolve(db, pool)
     write_records(db, pool.records)
-    closed = open_flows(db, pool.flows) if pool.flows else []
+    closed, known = _open(db, pool) if pool.flows else ([], [])
     for asked in pool.reopens:
         missing = reopen_flow(db, asked)
         if missing is not None:
@@ -173,7 +189,7 @@ def _write_effects(db: Connection, pool: _Pool) -> tuple[list[FlowState], list[s
         put_outgoing(db, pool.outgoing)
     if pool.projections:
         write_projections(db, pool.projections)
-    return states_now, duplicates
+    return states_now, duplicates, list(read_states(db, known).values()) if known else []
 
 
 def _resolve(db: Connection, pool: _Pool) -> None:

@@ -46,8 +46,8 @@ _insert = Insert(
 )
 
 
-def open_flows(db: Connection, flows: Sequence[Flow]) -> list[str]:
-    """Store flows whose id is new; return those that are closed from the start, for want of members."""
+def open_flows(db: Connection, flows: Sequence[Flow]) -> dict[str, bool]:
+    """Store flows whose id is new; return those, and whether they are closed from the start, for want of members."""
     rows: list[tuple[object, ...]] = []
     for flow in flows:
         verdict = decide(remaining=flow.total, succeeded=0, failed=0, allowed=flow.allowed, needed=flow.needed)
@@ -72,7 +72,7 @@ def open_flows(db: Connection, flows: Sequence[Flow]) -> list[str]:
                 None if verdict is None else db.now,
             )
         )
-    return [id for id, verdict in _insert.returning(db, rows) if verdict is not None]
+    return {id: verdict is not None for id, verdict in _insert.returning(db, rows)}
 
 
 def close_flow(db: Connection, flow_id: str, verdict: Verdict, reason: str) -> bool:

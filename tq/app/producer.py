@@ -15,6 +15,7 @@ from tq.ports import Backend
 from tq.projection import ProjectionFold
 from tq.runner.door import listed
 from tq.runner.events import Events
+from tq.runner.report import warn_of_another_plan
 
 __all__ = ["Producer"]
 
@@ -100,6 +101,10 @@ class Producer:
             await self._commit(part)
         await self._events.message_scheduled(seal.messages)
         hop = await self._commit(seal)
+        for state in hop.known:
+            warn_of_another_plan(request, state)
+        if hop.known:
+            return ()
         await self._events.flow_started(request)
         await self._events.message_published([it for it in seal.messages if it.id not in hop.duplicates])
         for state in hop.closed:

@@ -32,10 +32,10 @@ class About(NamedTuple):
     log_context: Mapping[str, str]
 
 
-def describe(request: FlowRequest, log_context: Mapping[str, str]) -> bytes:
-    """Return what `about` reads."""
+def describe(request: FlowRequest, log_context: Mapping[str, str], made_by: str) -> bytes:
+    """Return what `about` reads; the digest, and the hand-out that made it, tell a second start from a repeated one."""
     types = [member.type for member in request.members]
-    words: dict[str, object] = {"policy": request.policy.words}
+    words: dict[str, object] = {"policy": request.policy.words, "digest": request.digest, "made_by": made_by}
     if len(types) <= LISTED:
         words["types"] = types
     else:

@@ -57,7 +57,7 @@ def plan_flow(request: FlowRequest, *, now: float, origin: Task[Any] | None, par
         deadline=deadline,
         cancel_siblings=request.policy.cancel_siblings,
         parent=parent.task.id if parent is not None else "",
-        meta=describe(request, log_context),
+        meta=describe(request, log_context, _made_by(origin)),
     )
     rows = started_row(request, now)
     if len(messages) <= WIDTH and sum(len(message.body) for message in messages) <= TOGETHER:
@@ -148,8 +148,11 @@ def _join(
 
 def _plan_key(flow_id: str, origin: Task[Any] | None, now: float) -> str:
     """Name a plan after the hand-out that made it: parts of plans that differ can then never be mixed."""
-    made_by = f"{origin.attempt}.{origin.fence}" if origin is not None else "-"
-    return f"{flow_id}:{made_by}:{now:.6f}"
+    return f"{flow_id}:{_made_by(origin)}:{now:.6f}"
+
+
+def _made_by(origin: Task[Any] | None) -> str:
+    return f"{origin.attempt}.{origin.fence}" if origin is not None else "-"
 
 
 def _chunks(plan: str, messages: tuple[Message, ...], now: float) -> tuple[Chunk, ...]:

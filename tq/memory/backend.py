@@ -64,8 +64,9 @@ class MemoryBackend(Part, Backend):
             writer = Writer(self._messages, self._ledger, self._flows, self._rows, now)
             writer.write(batch)
             closed = [row.state() for row in writer.closed]
+            known = tuple([row.state() for row in writer.known])
             if claim is None:
-                hop = Hop([], writer.refused, closed, writer.duplicates)
+                hop = Hop([], writer.refused, closed, writer.duplicates, known=known)
             else:
                 claimed = hand_out(self._messages, claim, now)
                 hop = Hop(
@@ -75,6 +76,7 @@ class MemoryBackend(Part, Backend):
                     writer.duplicates,
                     claimed.next_due,
                     claimed.cancelled,
+                    known,
                 )
             self._ring()
             return hop

@@ -46,6 +46,7 @@ class Writer:
         self.refused: list[Receipt] = []
         self.closed: list[FlowRow] = []
         self.duplicates: list[str] = []
+        self.known: list[FlowRow] = []
 
     def write(self, batch: Batch) -> None:
         """Write it; a settlement whose lease was lost leaves no trace but its receipt."""
@@ -88,6 +89,10 @@ class Writer:
 
     def _effects(self, effects: Effects, *, fenced: bool) -> None:
         now = self._now
+        known = [flow.id for flow in effects.flows if flow.id in self._flows.rows]
+        if known:
+            self.known += [self._flows.rows[flow_id] for flow_id in known]
+            effects = effects.without_flows(known)
         for flow in effects.flows:
             row, closed = self._flows.init(flow, now)
             if closed:

@@ -6,9 +6,11 @@ add_tasks, services ─▶ Effects ───────────────
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from tq.ids import flow_of
 from tq.model.entity import Projection
 from tq.model.flow import Flow, FlowState, Mark, Reopen
 from tq.model.message import Delivery, Message, Place, Rearm, Receipt
@@ -103,7 +105,7 @@ class Effects:
     """Inserted unless a live message, or a kept record, has the id."""
     records: tuple[Record, ...] = ()
     flows: tuple[Flow, ...] = ()
-    """Barriers, inserted unless one has the id."""
+    """Barriers, inserted unless one has the id; then its members among `messages`, too, stay out (`without_flows`)."""
     marks: tuple[Mark, ...] = ()
     confirms: tuple[tuple[str, int], ...] = ()
     """(flow, generation) whose join has begun to be somebody else's: no caller is told "complete" any more."""
@@ -120,6 +122,16 @@ class Effects:
 
     def __bool__(self) -> bool:
         return self is not NO_EFFECTS and any(getattr(self, name) for name in self.__slots__)
+
+    def without_flows(self, known: Collection[str]) -> Effects:
+        """Leave out what starts these flows: they were there already, and a second start changes nothing (D-52)."""
+        return replace(
+            self,
+            flows=tuple([flow for flow in self.flows if flow.id not in known]),
+            messages=tuple([message for message in self.messages if flow_of(message.id) not in known]),
+            projections=tuple([row for row in self.projections if flow_of(row.task_id) not in known]),
+            spreads=tuple([spread for spread in self.spreads if spread[0] not in known]),
+        )
 
     def __add__(self, other: Effects) -> Effects:
         if not other:
@@ -171,3 +183,5 @@ class Hop(NamedTuple):
     """When the claim came back short: the instant at which something will fall due (a lease's end included), if any."""
     cancelled: tuple[Receipt, ...] = ()
     """Deliveries of this worker whose cancel was asked for."""
+    known: tuple[FlowState, ...] = ()
+    """Flows that were to be started and are there already, as they stand: nothing of the second start was written."""

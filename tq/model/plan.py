@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 from tq.errors import InvalidInputError
@@ -158,3 +159,11 @@ class FlowRequest:
     log_context: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     worker_id: str = ""
     consumer_id: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The plan in a few characters: two requests with equal ones ask for the same (D-52)."""
+        digest = blake2b(digest_size=12)
+        for part in (self.join, self.policy, self.timeout, self.entity, *self.members):
+            digest.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
+        return digest.hexdigest()

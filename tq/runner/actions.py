@@ -251,7 +251,7 @@ class Actions:
             consumer_id=self.consumer_id,
         )
         before = attempt.flows.setdefault(request.id, request)
-        if before.members != request.members or before.join != request.join:
+        if before.digest != request.digest:
             self.log.warning(
                 "flow %s was started already under key %r, with another plan; nothing changes", request.id, name
             )

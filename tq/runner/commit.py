@@ -145,4 +145,5 @@ def _joined(first: Hop, second: Hop) -> Hop:
         first.duplicates + second.duplicates,
         second.next_due,
         second.cancelled,
+        first.known + second.known,
     )

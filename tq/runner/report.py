@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 from tq.clock import Clock
+from tq.codec import loads
 from tq.model import (
     Delivery,
     Failed,
+    FlowRequest,
+    FlowState,
     Hop,
     Outcome,
     Rearm,
@@ -22,7 +26,9 @@ from tq.runner.commit import Pending
 from tq.runner.events import Events
 from tq.runner.execution import Execution
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "warn_of_another_plan"]
+
+log = logging.getLogger("tq.worker")
 
 
 class _Round:
@@ -78,6 +84,7 @@ class Reporter:
     async def written(self, pending: Sequence[Pending], hop: Hop) -> None:
         """These settlements are written, but for those that the hop refused."""
         refused = set(hop.refused)
+        known = {state.id: state for state in hop.known}
         counts: dict[tuple[str, str, str], int] = {}
         discarded = 0
         events = self._events
@@ -94,6 +101,8 @@ class Reporter:
             discarded += _discarded(item)
             if each:
                 await self._ended(execution, outcome, item.settlement, hop)
+            if execution.attempt is not None and execution.attempt.flows:
+                await self._started(execution.attempt.flows, item.settlement, known)
         if discarded:
             await events.tasks_discarded(discarded)
         for (queue, consumer, kind), count in counts.items():
@@ -113,16 +122,21 @@ class Reporter:
                 started_at=execution.started_at,
                 now=self._clock.now(),
             )
-        if events.wants_flows and execution.attempt is not None:
-            written = {flow.id for flow in settlement.effects.flows}
-            for request in execution.attempt.flows.values():
-                if request.id in written:  # an attempt that ends without an outcome starts nothing
-                    await events.flow_started(request)
         if events.wants_added and settlement.effects.messages:
-            await events.messages_added([it for it in settlement.effects.messages if it.id not in hop.duplicates])
+            added = settlement.effects.without_flows({state.id for state in hop.known}).messages
+            await events.messages_added([it for it in added if it.id not in hop.duplicates])
         if self._rounds:
             success, failed = isinstance(outcome, Succeeded), isinstance(outcome, Failed)
             await self._round_ended(execution, execution.delivery.token, success=success, failed=failed)
+
+    async def _started(
+        self, asked: Mapping[str, FlowRequest], settlement: Settlement, known: Mapping[str, FlowState]
+    ) -> None:
+        for flow in settlement.effects.flows:  # an attempt that ends without an outcome starts nothing
+            if flow.id in asked and flow.id in known:
+                warn_of_another_plan(asked[flow.id], known[flow.id])
+            elif flow.id in asked and self._events.wants_flows:
+                await self._events.flow_started(asked[flow.id])
 
     async def _round_ended(
         self, execution: Execution, token: str, *, success: bool = False, failed: bool = False
@@ -140,6 +154,13 @@ class Reporter:
             await self._events.batch_completed(
                 queue, execution.consumer_id, current.size, current.succeeded, current.failed, duration
             )
+
+
+def warn_of_another_plan(request: FlowRequest, known: FlowState) -> None:
+    """Say so where a flow that is there already was to be started with another plan (D-52)."""
+    told = loads(known.flow.meta) if known.flow.meta else {}
+    if told.get("digest") != request.digest:
+        log.warning("flow %s was started already, with another plan; nothing changes", request.id)
 
 
 def _kind(outcome: Outcome) -> str:

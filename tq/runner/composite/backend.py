@@ -36,7 +36,7 @@ from tq.ports import (
 )
 
 from .bell import Bell
-from .carry import Carrier
+from .carry import Carried, Carrier
 from .claim import LOOK_EVERY, Claimer
 from .custody import Custodian
 from .flows import Flows
@@ -60,6 +60,7 @@ POLL = 1.0
 class _Written(NamedTuple):
     refused: list[Receipt]
     duplicates: list[str]
+    known: list[FlowState]
 
 
 class CompositeBackend(Backend):
@@ -126,7 +127,7 @@ class CompositeBackend(Backend):
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
         self._loop = asyncio.get_running_loop()
-        written, closed = _Written([], []), list[FlowState]()
+        written, closed = _Written([], [], []), list[FlowState]()
         if batch:
             try:
                 written = await self._write(batch, closed)
@@ -150,6 +151,7 @@ class CompositeBackend(Backend):
             written.duplicates,
             claimed.next_due,
             claimed.cancelled,
+            tuple(written.known),
         )
 
     async def _claim(self, claim: Claim, *, written: bool) -> Claimed:
@@ -168,7 +170,7 @@ class CompositeBackend(Backend):
         if batch.solo:
             lost_twice = {*await self.queue.solo(batch.solo)} & {*await self.store.solo(batch.solo)}
             refused += lost_twice
-        duplicates = await self._carry(works, batch.effects, now, closed, alone=_is_alone(batch))
+        duplicates, known = await self._carry(works, batch.effects, now, closed, alone=_is_alone(batch))
         refused += [work.receipt for work in works if work.foreign and work.receipt is not None]
         lost = await self._end(works, now, closed)
         recorded = {work.receipt for work in works if work.key is not None}
@@ -176,7 +178,7 @@ class CompositeBackend(Backend):
         await self._parking.clear(works)
         for settlement in batch.settlements:
             self._handed.forget(settlement.receipt)
-        return _Written(refused, duplicates)
+        return _Written(refused, duplicates, known)
 
     async def _entitled(self, batch: Batch, now: float) -> tuple[list[Work], list[Receipt]]:
         """Return what is to be carried out, recorded where it must be; and the receipts that had lost their lease."""
@@ -210,7 +212,7 @@ class CompositeBackend(Backend):
 
     async def _carry(
         self, works: list[Work], unfenced: Sequence[Effects], now: float, closed: list[FlowState], *, alone: bool
-    ) -> list[str]:
+    ) -> Carried:
         """Carry everything out; where a recorded outcome is refused for its content, what was asked for replaces it."""
         try:
             return await self._carry_out(works, unfenced, now, closed)
@@ -223,7 +225,7 @@ class CompositeBackend(Backend):
 
     async def _carry_out(
         self, works: list[Work], unfenced: Sequence[Effects], now: float, closed: list[FlowState]
-    ) -> list[str]:
+    ) -> Carried:
         """Write effects, of held tasks too that end along; those are added to `works`."""
         await self._custodian.hold_early(works)
         resolves = [resolve for effects in (*(it.effects for it in works), *unfenced) for resolve in effects.resolves]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
-from tq.ids import step_range
 from tq.model import Effects, FlowState
 from tq.ports import TaskStore
 
@@ -16,10 +14,19 @@ from .rows import Rows
 from .sealed import seal
 from .work import Work
 
-__all__ = ["Carrier"]
+__all__ = ["Carried", "Carrier"]
 
 TOGETHER = 500
 """Messages, and members, of one call."""
+
+
+class Carried(NamedTuple):
+    """What carrying out brought to light."""
+
+    duplicates: list[str]
+    """Ids of messages that were not inserted, because they were taken."""
+    known: list[FlowState]
+    """Flows that another start had opened before."""
 
 
 class Carrier:
@@ -33,31 +40,28 @@ class Carrier:
 
     async def carry(
         self, works: Sequence[Work], unfenced: Sequence[Effects], now: float, closed: list[FlowState]
-    ) -> list[str]:
+    ) -> Carried:
         """Carry out everything; add the flows decided to `closed`, also when it ends by an error.
 
         Records come first: with them a reconciler can derive whatever a death leaves undone. Flows come before their
         members, whose marks would find nothing otherwise; a plan's place is kept after its messages are written.
-
-        Returns:
-            The ids of messages that were not inserted, because they were taken.
         """
         parts = [_Part(work.effects, work.at, work.again) for work in works if work.effects]
         fenced = [part.effects for part in parts]
         unfenced = [seal(effects) for effects in unfenced]
         parts += [_Part(effects, now) for effects in unfenced]
         if not parts:
-            return []
+            return Carried([], [])
         every = [part.effects for part in parts]
         if records := [record for effects in every for record in effects.records]:
             await self._store.record(records)
         if chunks := [chunk for effects in every for chunk in effects.chunks]:
             await self._store.put_chunks(chunks)
         late = await self._flows.carry(fenced, unfenced, now, closed)
-        if rows := [row for effects in every for row in effects.projections]:
-            await self._rows.write(rows)
         if late:
             parts = [part._replace(effects=_without_members(part.effects, late)) for part in parts]
+        if rows := [row for part in parts for row in part.effects.projections]:
+            await self._rows.write(rows)
         entries = [Entry(message, part.at, part.again) for part in parts for message in part.effects.messages]
         duplicates: list[str] = []
         for start in range(0, len(entries), TOGETHER):
@@ -65,7 +69,7 @@ class Carrier:
         await self._flows.advance([spread for part in parts for spread in part.effects.spreads])
         if notes := [note for effects in every for note in effects.outgoing]:
             await self._store.put_outgoing(notes)
-        return duplicates
+        return Carried(duplicates, list(late.values()))
 
 
 class _Part(NamedTuple):
@@ -79,9 +83,4 @@ class _Part(NamedTuple):
 def _without_members(effects: Effects, late: Container[tuple[str, float, str]]) -> Effects:
     """Leave out the members of flows that were started before: the first plan counts, whatever became of it."""
     flows = [flow.id for flow in effects.flows if start_of(flow) in late]
-    if not flows:
-        return effects
-    ranges = [step_range(flow_id) for flow_id in flows]
-    messages = [it for it in effects.messages if not any(first <= it.id < end for first, end in ranges)]
-    spreads = [spread for spread in effects.spreads if spread[0] not in flows]
-    return replace(effects, messages=tuple(messages), spreads=tuple(spreads))
+    return effects.without_flows(flows) if flows else effects

@@ -68,20 +68,21 @@ class Flows:
 
     async def carry(
         self, fenced: Sequence[Effects], unfenced: Sequence[Effects], now: float, closed: list[FlowState]
-    ) -> set[tuple[str, float, str]]:
+    ) -> dict[tuple[str, float, str], FlowState]:
         """Open flows, count marks, decide, dispatch joins; in this order (D-44).
 
         Returns:
-            The flows, as `start_of` names them, that another start had opened before: their plan counts for nothing.
+            The starts, as `start_of` names them, that came too late, and their flows: such a plan counts for nothing.
         """
         every = [*fenced, *unfenced]
         self.check(every)
         if self._barrier is None:
-            return set()
-        seen, late = _Seen(), set[tuple[str, float, str]]()
+            return {}
+        seen, late = _Seen(), dict[tuple[str, float, str], FlowState]()
         if flows := [flow for effects in every for flow in effects.flows]:
             states = await self._barrier.init_barrier(flows)
-            late = {start_of(flow) for flow in flows} - {start_of(state.flow) for state in states}
+            pairs = [(start_of(flow), state) for flow, state in zip(flows, states, strict=True)]
+            late = {start: state for start, state in pairs if start != start_of(state.flow)}
             seen.note(states)
         for effects in every:
             for reopen in effects.reopens:

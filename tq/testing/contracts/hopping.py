@@ -107,7 +107,7 @@ class Hopping(BackendSuite):
         async with self.open(clock) as backend:
             delivery = await self.one(backend, clock)
             answer = await settle(backend, delivery, effects=await self.everything(backend, clock))
-            assert answer == ([], [], [], [], None, ())
+            assert answer == ([], [], [], [], None, (), ())
             traces = await self.traces(backend)
             assert traces >= {"messages", "records", "flows", "marks", "spreads", "chunks", "outgoing"}
             assert backend.projections is None or "projections" in traces

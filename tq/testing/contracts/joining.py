@@ -61,6 +61,25 @@ class Joining(BackendSuite):
             assert (await write(backend, late)).closed == []
             assert (await hop(backend, lease=self.long)).deliveries == []
 
+    @pytest.mark.spec("D-52", "BAR-01")
+    async def test_a_second_start_of_a_flow_writes_nothing_of_it(self, clock: Clock) -> None:
+        """Its members may have ended without leaving a trace: they must not come again."""
+        async with self.open(clock) as backend:
+            first, second = await self.one(backend, clock, "a"), await self.one(backend, clock, "b")
+            now = clock.now()
+            start = Effects(flows=(flow("f", 1, now),), messages=(message("f.0", now),))
+            assert (await settle(backend, first, effects=start)).known == ()
+            (member,) = (await hop(backend, lease=self.beat)).deliveries
+            await settle(backend, member)
+            again = Effects(
+                flows=(flow("f", 2, now + 1, chunks=2),),
+                messages=(message("f.0", now), message("f.1", now), message("child", now)),
+                spreads=(("f", 2),),
+            )
+            answer = await settle(backend, second, effects=again)
+            assert [(it.id, it.flow.total, it.spread) for it in answer.known] == [("f", 1, 0)]
+            assert ids((await hop(backend, lease=self.beat)).deliveries) == ["child"]
+
     @pytest.mark.spec("BAR-09", "INV-05")
     async def test_concurrent_endings_join_once(self, clock: Clock) -> None:
         async with self.open(clock) as backend:
