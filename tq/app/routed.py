@@ -127,8 +127,9 @@ class RoutedQueue(MessageQueue):
         cancelled = list(haul.cancelled)
         full: list[Served] = []
         for number, (part, queues) in enumerate(asked):
-            limit = -(-(claim.limit - len(deliveries)) // (len(asked) - number))
-            got = await part.claim(claim._replace(queues=queues, limit=limit))
+            left = claim.after(deliveries)
+            limit = -(-left.limit // (len(asked) - number))
+            got = await part.claim(left._replace(queues=queues, limit=limit))
             deliveries += got.deliveries
             cancelled += [receipt for receipt in got.cancelled if receipt not in cancelled]
             self._routes.update((delivery.receipt, part) for delivery in got.deliveries)

@@ -5,7 +5,8 @@ Named tuples: a worker makes several of them for every task, and a tuple is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -101,6 +102,14 @@ class Claim(NamedTuple):
     @property
     def worker(self) -> str:
         return self.token.partition(":")[0]
+
+    def after(self, deliveries: Sequence[Delivery]) -> Claim:
+        """Return what is left to ask another custodian for, once these came."""
+        left = self.limit - len(deliveries)
+        if not self.caps or not deliveries:
+            return self._replace(limit=left)
+        came = Counter((delivery.message.queue, delivery.message.type) for delivery in deliveries)
+        return self._replace(limit=left, caps={kind: max(cap - came[kind], 0) for kind, cap in self.caps.items()})
 
 
 class Renewal(NamedTuple):

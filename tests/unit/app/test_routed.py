@@ -84,6 +84,14 @@ async def test_a_limit_is_shared_and_what_one_leaves_goes_to_the_other(clock: Cl
     assert firsts.count("a") == firsts.count("b") == 3
 
 
+async def test_a_cap_holds_over_every_round_of_a_claim(clock: Clock) -> None:
+    brokers = Brokers(clock)
+    routed = RoutedQueue({"a": brokers.a, "b": brokers.b})
+    await routed.add([brokers.message(f"a{number}", "a") for number in range(20)])
+    haul = await routed.claim(claim(8)._replace(caps={("a", "t"): 5}))
+    assert len(haul.deliveries) == 5
+
+
 async def test_workers_are_announced_where_they_serve(clock: Clock) -> None:
     brokers = Brokers(clock)
     routed = RoutedQueue({"a": brokers.a, "*": brokers.b})

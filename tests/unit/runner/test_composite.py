@@ -194,6 +194,14 @@ async def test_what_one_leaves_the_other_gives(clock: Clock) -> None:
     assert (await backend.commit(Batch(settlements=[ending(it) for it in deliveries]))).refused == []
 
 
+async def test_a_cap_holds_over_both(clock: Clock) -> None:
+    servers = Servers(clock)
+    backend = servers.backend()
+    await filled(servers, 10)
+    hop = await backend.commit(Batch(), claim(10)._replace(caps={("default", "plain"): 7}))
+    assert len(hop.deliveries) == 7
+
+
 async def test_next_due_is_the_sooner_of_both(clock: Clock) -> None:
     servers = Servers(clock)
     backend, now = servers.backend(), clock.now()

@@ -73,13 +73,13 @@ class Claimer:
         self._odd = not self._odd
         waits = not share or not self._store_wanted()
         if not waits:
-            found = await self._ask(Place.STORE, claim, share, found, errors)
-        found = await self._ask(Place.QUEUE, claim, claim.limit - len(found.deliveries), found, errors)
+            found = await self._ask(Place.STORE, claim._replace(limit=share), found, errors)
+        found = await self._ask(Place.QUEUE, claim.after(found.deliveries), found, errors)
         more = waits or len(found.deliveries) >= share
         if more and len(found.deliveries) < claim.limit and Place.STORE not in errors:
-            token = claim.token if waits else f"{claim.token}.more"
-            left = claim.limit - len(found.deliveries)
-            found = await self._ask(Place.STORE, claim._replace(token=token), left, found, errors)
+            left = claim.after(found.deliveries)
+            more_token = left.token if waits else f"{left.token}.more"
+            found = await self._ask(Place.STORE, left._replace(token=more_token), found, errors)
         if len(errors) > 1:
             raise errors[Place.QUEUE]
         return await self._look_over(claim, found)
@@ -88,24 +88,22 @@ class Claimer:
         due = self._store_due is not None and self._store_due <= self._clock.now()
         return due or self._clock.monotonic() - self._looked >= LOOK_EVERY
 
-    async def _ask(
-        self, place: Place, claim: Claim, limit: int, found: Claimed, errors: dict[Place, BackendError]
-    ) -> Claimed:
+    async def _ask(self, place: Place, claim: Claim, found: Claimed, errors: dict[Place, BackendError]) -> Claimed:
         """Add what one custodian hands out; the other one's work goes on while it is away."""
-        if limit <= 0:
+        if claim.limit <= 0:
             return found
         custody: Custody = self._queue if place is Place.QUEUE else self._store
         # Of its own for each custodian: a receipt alone must say whose it is, also where both know the id.
         token = claim.token if place is Place.QUEUE else f"{claim.token}.store"
         try:
-            got = await custody.claim(claim._replace(limit=limit, token=token))
+            got = await custody.claim(claim._replace(token=token))
         except BackendError as error:
             log.warning("the %s cannot be claimed from: %s", place, error)
             errors[place] = error
             return found._replace(next_due=_sooner(found.next_due, self._clock.now() + LOOK_EVERY))
         if place is Place.STORE:
             self._looked = self._clock.monotonic()
-            self._store_due = got.next_due if len(got.deliveries) < limit else self._clock.now()
+            self._store_due = got.next_due if len(got.deliveries) < claim.limit else self._clock.now()
         deliveries = [it if it.place is place else it._replace(place=place) for it in got.deliveries]
         next_due = _sooner(found.next_due, got.next_due)
         return Claimed([*found.deliveries, *deliveries], next_due, (*found.cancelled, *got.cancelled))
