@@ -12,6 +12,7 @@
 
 from tq.app.connect import connect
 from tq.app.handler import TaskHandler
+from tq.app.routed import RoutedQueue
 from tq.app.sync import SyncClient
 from tq.errors import NonRetryableError, TqError
 from tq.manager import AsyncTaskManager
@@ -30,6 +31,7 @@ __all__ = [
     "FlowStep",
     "Join",
     "NonRetryableError",
+    "RoutedQueue",
     "SyncClient",
     "Task",
     "TaskHandler",
