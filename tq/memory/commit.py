@@ -10,7 +10,7 @@ from tq.model import (
     NO_EFFECTS,
     Batch,
     Effects,
-    Ending,
+    Hold,
     Mark,
     Message,
     Rearm,
@@ -65,7 +65,7 @@ class Writer:
             if isinstance(ending, Remove):
                 remove(row, now)
             else:
-                self._end(row, ending)
+                self._give_back(row, ending)
             if effects is not NO_EFFECTS:
                 self._effects(effects, fenced=True)
         for effects in batch.effects:
@@ -79,11 +79,9 @@ class Writer:
         for closed in self.closed:
             self._release_join(closed)
 
-    def _end(self, row: Row, ending: Ending) -> None:
+    def _give_back(self, row: Row, ending: Rearm | Hold) -> None:
         if isinstance(ending, Rearm):
             self._messages.rearm(row, ending, self._now)
-        elif isinstance(ending, Remove):
-            self._messages.remove(row, self._now)
         else:
             self._messages.hold(row, ending.flow_id)
 

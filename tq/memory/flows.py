@@ -150,8 +150,6 @@ class Flows:
         row.verdict = verdict
         row.reason = reason
         row.closed_at = now
-        if verdict is not Verdict.ABORTED:
-            row.trigger = -1
         del self._open[row.flow.id]
         heappush(self._closed, (now, row.flow.id))
         self._look_at(row)

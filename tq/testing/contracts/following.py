@@ -191,6 +191,7 @@ class Following(Suite[FlowBarrierProvider]):
             ended = [mark("f", 1, result=b"1"), mark("f", 2, FAIL), mark("f", 4, CANCELLED)]
             await barrier.batch_decrement_and_check(ended)
             await barrier.confirm_join([("f", 0)])
+            assert [it.index for it in await barrier.get_step_results("f")] == [1, 2, 4]
             reopen = self.again_from("f", now + 7, deadline=now + 50)
             assert await barrier.reopen(reopen) == [0, 2, 3, 4]
             state = (await barrier.get(["f"]))["f"]
@@ -242,9 +243,10 @@ class Following(Suite[FlowBarrierProvider]):
         async with self.open(clock) as barrier:
             now = clock.now()
             await barrier.init_barrier([flow("f", 4, now)])
-            await barrier.mark_aborted("f", Verdict.CANCELLED)
+            await barrier.mark_aborted("f", Verdict.CANCELLED, "by hand")
             await barrier.confirm_join([("f", 0)])
             assert await barrier.reopen(self.again_from("f", now)) == [0, 1, 2, 3]
+            assert (await barrier.get(["f"]))["f"].reason == ""
             old = [mark("f", 0, FAIL), mark("f", 1, CANCELLED), mark("f", 2, result=b"done")]
             (state,) = await barrier.batch_decrement_and_check(old)
             assert (state.remaining, state.succeeded, state.failed) == (3, 1, 0)

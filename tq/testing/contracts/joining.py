@@ -217,6 +217,23 @@ class Joining(BackendSuite):
             assert (again.message.body, again.message.generation) == (b"the body", 1)
             assert again.fence > delivery.fence
 
+    async def test_only_a_dead_letter_of_its_own_that_lacks_one_takes_the_body(self, clock: Clock) -> None:
+        async with self.open(clock) as backend:
+            now = clock.now()
+            for name in ("done", "full"):
+                await settle(backend, await self.one(backend, clock, name), Hold("f"))
+            done = Effects(
+                records=(
+                    record("done", now, status=TaskStatus.EXECUTED, result=b"1"),
+                    record("other", now, dead=True, error="not this one"),
+                )
+            )
+            full = Effects(records=(record("full", now, dead=True, body=b"its own"),))
+            await write(backend, Effects(resolves=(Resolve("done", "f", done), Resolve("full", "f", full))))
+            records = await backend.store.records(["done", "other", "full"])
+            bodies = {name: it.body for name, it in records.items()}
+            assert bodies == {"done": None, "other": None, "full": b"its own"}
+
     # --- again ----------------------------------------------------------------------------------------------------
 
     async def reopened(self, backend: Backend, clock: Clock) -> tuple[Reopen, Delivery]:
@@ -264,6 +281,28 @@ class Joining(BackendSuite):
             assert (await self.barrier(backend).get(["f"]))["f"].failed == 0
             (closed,) = (await settle(backend, running, effects=Effects(marks=(mark("f", 2, FAIL),)))).closed
             assert (closed.verdict, closed.trigger, closed.flow.generation) == (Verdict.ABORTED, 2, 1)
+
+    async def test_a_held_member_counts_in_any_generation(self, clock: Clock) -> None:
+        """f.2 waits for a flow of its own; that it is still held is as good as a lease."""
+        async with self.open(clock) as backend:
+            reopen, running = await self.reopened(backend, clock)
+            await settle(backend, running, Hold("g"))
+            await write(backend, Effects(reopens=(reopen,)))
+            ends = Resolve("f.2", "g", Effects(marks=(mark("f", 2, FAIL, error="no"),)))
+            (closed,) = (await write(backend, Effects(resolves=(ends,)))).closed
+            assert (closed.verdict, closed.trigger, closed.flow.generation) == (Verdict.ABORTED, 2, 1)
+
+    @pytest.mark.spec("INV-05")
+    async def test_a_flow_in_which_nobody_is_missing_joins_again_at_once(self, clock: Clock) -> None:
+        async with self.open(clock) as backend:
+            now = clock.now()
+            await write(backend, Effects(flows=(flow("f", 1, now),), marks=(mark("f", 0),)))
+            (join,) = (await hop(backend, lease=self.long)).deliveries
+            await settle(backend, join)
+            reopen = Reopen(flow_id="f", generation=1, join=message("f.join.1", now, type="join"), at=now)
+            (closed,) = (await write(backend, Effects(reopens=(reopen,)))).closed
+            assert (closed.verdict, closed.flow.generation, closed.confirmed) == (Verdict.COMPLETED, 1, True)
+            assert ids((await hop(backend, lease=self.long)).deliveries) == ["f.join.1"]
 
     @pytest.mark.spec("INV-05", "D-40")
     async def test_a_join_whose_id_is_there_is_not_released_twice(self, clock: Clock) -> None:

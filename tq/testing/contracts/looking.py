@@ -106,7 +106,8 @@ class Looking(Suite[Custody]):
             await custody.rearm([(delivery.receipt, Rearm(now + self.beat, 1, b"{}"))])
             where = (await custody.locate(["a"]))["a"]
             assert (where.state, where.token, where.lease_until) == (State.WAITING, "", 0.0)
-            assert (where.attempt, where.stats, where.run_at) == (1, b"{}", pytest.approx(now + self.beat, abs=1e-3))
+            assert (where.attempt, where.stats) == (1, b"{}")
+            assert where.run_at == pytest.approx(now + self.beat, abs=1e-3)
 
     async def test_crashes_are_located(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
