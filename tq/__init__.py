@@ -1,13 +1,13 @@
 """tq: tasks, flows and projections that survive whatever is killed, in asyncio.
 
-    executors = TaskQueuesManager()
+executors = TaskQueuesManager()
 
-    @executors.task("images.resize")
-    async def resize(image: Image) -> Thumbnail: ...
+@executors.task("images.resize")
+async def resize(image: Image) -> Thumbnail: ...
 
-    async with TaskHandler.connect("sqlite:///tq.db", executors) as handler:
-        await handler.add_tasks([resize.task(Image(...))])
-        await handler.run()
+async with TaskHandler.connect("sqlite:///tq.db", executors) as handler:
+    await handler.add_tasks([resize.task(Image(...))])
+    await handler.run()
 """
 
 from tq.app.connect import connect

@@ -27,6 +27,8 @@ class Stage:
         self.executors = TaskQueuesManager()
         self.told: list[dict[str, Any]] = []
         """`flow_results` of every run of a join, in order."""
+        self.told_at: list[float] = []
+        """When each of these runs began, by the clock's `monotonic`."""
         self.joins: list[Task[Any]] = []
         self.ran: list[str] = []
         """Ids of steps, in the order in which their bodies began."""
@@ -60,6 +62,7 @@ class Stage:
     async def _join(self, task: Task[Any], actions: Actions) -> None:
         self.joins.append(task)
         self.told.append(task.payload["flow_results"])
+        self.told_at.append(asyncio.get_running_loop().time())
         await asyncio.sleep(self.join_sleeps)
         if isinstance(self.join_says, Exception):
             raise self.join_says
