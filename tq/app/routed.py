@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
@@ -234,8 +233,7 @@ def _home(part: MessageQueue) -> object:
 
 
 def _poll_interval(part: MessageQueue) -> float:
-    shared = 1.0 if part.guarantees.shared else math.inf
-    interval: float = getattr(_home(part), "poll_interval", shared)
+    interval: float = getattr(_home(part), "poll_interval", 1.0)
     return interval
 
 

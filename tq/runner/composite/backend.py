@@ -315,7 +315,8 @@ class CompositeBackend(Backend):
 
 
 def _poll_interval(part: Custody) -> float:
-    interval: float = getattr(home_of(part) or part, "poll_interval", POLL if part.guarantees.shared else math.inf)
+    """A part that tells of no changes must be looked at, even if nobody else is said to use it."""
+    interval: float = getattr(home_of(part) or part, "poll_interval", POLL)
     return interval
 
 
