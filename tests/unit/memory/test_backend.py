@@ -207,6 +207,23 @@ async def test_flows_that_are_over_leave_nothing_behind(clock: Clock) -> None:
     assert (flows.rows, flows._open, flows._wanting, flows._deadlines, flows._closed) == ({}, {}, {}, [], [])
 
 
+async def test_flows_that_want_nothing_are_not_looked_at(clock: Clock) -> None:
+    backend = MemoryBackend(clock=clock)
+    assert backend.barrier is not None
+    now = clock.now()
+    flows = tuple(flow(f"{number}", 1, now, deadline=now + 50) for number in range(1000))
+    plan = flow("plan", 1, now, chunks=1)
+    await write(backend, Effects(flows=(*flows, plan), marks=tuple(mark(it.id, 0) for it in flows[::2])))
+    await backend.barrier.advance("plan", spread=1)
+    assert await backend.barrier.due(now + 49, 10) == []
+    assert backend._flows._wanting == {}
+    late = [it.id for it in flows[1::2]]
+    assert sorted(it.id for it in await backend.barrier.due(now + 50, 1000)) == sorted(late)
+    await write(backend, Effects(verdicts=tuple((name, Verdict.TIMED_OUT, "") for name in late)))
+    assert await backend.barrier.due(now + 50, 1000) == []
+    assert backend._flows._wanting == {}
+
+
 # --- the cost of what waits -----------------------------------------------------------------------------------------
 
 

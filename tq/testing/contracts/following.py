@@ -64,6 +64,14 @@ class Following(Suite[FlowBarrierProvider]):
             )
             assert list(await barrier.get_step_results("f")) == results
 
+    @pytest.mark.spec("BAR-05")
+    async def test_results_are_those_recorded_so_far(self, clock: Clock) -> None:
+        async with self.open(clock) as barrier:
+            await barrier.init_barrier([flow("f", 4, clock.now())])
+            for index, expected in ((2, [2]), (0, [0, 2]), (3, [0, 2, 3])):
+                await barrier.batch_decrement_and_check([mark("f", index)])
+                assert [it.index for it in await barrier.get_step_results("f")] == expected
+
     @pytest.mark.spec("D-53")
     async def test_a_flow_may_have_a_hundred_thousand_members(self, clock: Clock) -> None:
         async with self.open(clock) as barrier:
