@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from tq.app.intake import Intake
 from tq.app.longruns import ManagedRuns
 from tq.app.resources import Lifespan, resolve
 from tq.app.upkeep import Round, Upkeep
-from tq.clock import Clock
+from tq.clock import Clock, to_datetime
 from tq.flow import FlowMiddleware, Reconciler
 from tq.lifecycle import Service
 from tq.manager import AsyncTaskManager
@@ -76,7 +77,8 @@ class Station(Service):
         self._reconciler = Reconciler(backend, clock) if backend.barrier is not None else None
         self._upkeep = Upkeep(clock, self._rounds(), events.trouble)
         self.worker: Worker | None = None
-        self._closing = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        """Held by whoever starts or stops: a stop in the midst of a start waits, and then stops what was started."""
         self._closed = False
         self._stirred = False
         self._behind = False
@@ -117,10 +119,14 @@ class Station(Service):
             self.worker.interrupt(execution, why)
 
     async def start(self) -> None:
-        if self._stopping.is_set():
-            return  # a stop that came first holds (MQ-09)
+        async with self._changing:
+            if not self._stopping.is_set() and self._main_task is None:  # a stop that came first holds (MQ-09)
+                await self._start()
+
+    async def _start(self) -> None:
         worker = await self.open()
         await self._announce()
+        self._events.worker = replace(self._events.worker, started_at=to_datetime(self._clock.now()))
         await self._events.worker_started()
         for queue in self._queues:
             await self._events.consumer_connected(queue, f"{self._backend.queue.name}-{worker.worker_id}")
@@ -149,7 +155,7 @@ class Station(Service):
 
     async def stop(self) -> None:
         self._stopping.set()
-        async with self._closing:  # a second stop waits for the first, and has nothing left to do
+        async with self._changing:  # a second stop waits for the first, and has nothing left to do
             if not self._closed:
                 await self._stop()
                 self._closed = True
