@@ -258,7 +258,6 @@ class Flows:
             row.spread = max(row.spread, spread)
         if tidied is not None:
             row.tidied = tidied
-            self._look_at(row)
 
     def purge(self, before: float, limit: int) -> int:
         """Drop confirmed flows that closed before this instant; return how many."""
