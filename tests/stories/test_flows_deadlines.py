@@ -1,4 +1,4 @@
-"""A flow's deadline is kept on time, by whoever is alive, and decides once against whatever comes in the same instant."""
+"""A deadline is kept on time, by whoever is alive, and decided once against what comes in the same instant."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class Pace:
             self._next_look = self._due_at = -math.inf
             return
         present = self._clock.now()
-        self._due_at = math.inf if hop.next_due is None else max(hop.next_due, present + SHORTEST_SLEEP)
-        self._next_look = min(self._due_at, present + self._poll_interval)
+        self._due_at = math.inf if hop.next_due is None else hop.next_due
+        self._next_look = min(max(self._due_at, present + SHORTEST_SLEEP), present + self._poll_interval)
 
     def notify(self) -> None:
         """Something may have fallen due, whatever the last claim said."""

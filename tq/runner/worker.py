@@ -339,8 +339,8 @@ class Worker(Service):
                     await self._hop(claim)
                 elif not self.idle:
                     await self._pace.sleep(until_due=self._may_claim)
-                elif (delay := self._pace.due_in) <= horizon:
-                    await self._clock.sleep(delay)
+                elif self._pace.due_in <= horizon:
+                    await self._pace.sleep(until_due=True)
                 else:
                     return
 

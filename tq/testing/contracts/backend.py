@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from .beside import Beside
 from .hopping import Hopping
 from .joining import Joining
 
 __all__ = ["BackendContract"]
 
 
-class BackendContract(Hopping, Joining, Beside):
+class BackendContract(Hopping, Joining):
     """Custody, endings, flows and projections, moved forward by `commit`."""
