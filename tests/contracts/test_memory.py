@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tq.clock import Clock
 from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore, open_backend
 from tq.ports import Backend, FlowBarrierProvider, MessageQueue, TaskStore
@@ -23,6 +25,7 @@ class TestMemoryQueue(QueueContract):
         await queue.close()
 
 
+@pytest.mark.spec("D-30")
 class TestMemoryStore(StoreContract):
     @asynccontextmanager
     async def open(self, clock: Clock) -> AsyncGenerator[TaskStore, None]:

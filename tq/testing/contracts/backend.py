@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .beside import Beside
 from .hopping import Hopping
 from .joining import Joining
 
 __all__ = ["BackendContract"]
 
 
-class BackendContract(Hopping, Joining):
+class BackendContract(Hopping, Joining, Beside):
     """Custody, endings, flows and projections, moved forward by `commit`."""

@@ -148,6 +148,9 @@ class Deciding(Suite[FlowBarrierProvider]):
     async def test_refused_content_keeps_its_whole_call_out(self, clock: Clock) -> None:
         bad = self.bad_text()
         async with self.open(clock) as barrier:
+            with pytest.raises(ContentRefusedError):
+                await barrier.init_barrier([flow("f", 2, clock.now()), flow("g", 2, clock.now(), parent=bad)])
+            assert await barrier.get(["f", "g"]) == {}
             await barrier.init_barrier([flow("f", 2, clock.now())])
             with pytest.raises(ContentRefusedError):
                 await barrier.batch_decrement_and_check([mark("f", 0), mark("f", 1, FAIL, error=bad)])

@@ -292,6 +292,22 @@ class Following(Suite[FlowBarrierProvider]):
             (state,) = await barrier.init_barrier([flow("f", 2, clock.now())])
             assert state.remaining == 2
 
+    @pytest.mark.spec("D-48")
+    async def test_a_flow_that_was_opened_again_is_remembered_from_its_last_end(self, clock: Clock) -> None:
+        async with self.open(clock) as barrier:
+            now = clock.now()
+            await self.closed(barrier, flow("f", 2, now))
+            await clock.sleep(self.beat)
+            between = clock.now()
+            await barrier.reopen(self.again_from("f", now))
+            await clock.sleep(self.beat)
+            await barrier.batch_decrement_and_check([mark("f", 0, generation=1)])
+            await barrier.confirm_join([("f", 1)])
+            assert await barrier.purge(between, 100) == 0
+            await clock.sleep(self.beat)
+            assert await barrier.purge(clock.now(), 100) == 1
+            assert await barrier.purge(clock.now(), 100) == 0
+
     @pytest.mark.spec("D-48", "D-40")
     async def test_what_is_open_or_unconfirmed_is_never_dropped(self, clock: Clock) -> None:
         async with self.open(clock) as barrier:

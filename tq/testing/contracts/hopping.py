@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tq.clock import Clock
-from tq.errors import BackendError, ContentRefusedError
+from tq.errors import ContentRefusedError
 from tq.model import (
     Batch,
     Chunk,
@@ -20,6 +18,7 @@ from tq.model import (
     Receipt,
     Settlement,
     State,
+    TaskStatus,
     Verdict,
 )
 from tq.ports import Backend, FlowBarrierProvider
@@ -158,7 +157,32 @@ class Hopping(BackendSuite):
                 assert answer.refused == [receipt]
             assert ids(await take(backend.queue, lease=self.long)) == ["a"]
 
-    @pytest.mark.spec("D-12", "D-55")
+    @pytest.mark.spec("ADP-06", "ENT-14", "INV-01")
+    async def test_many_endings_are_one_hop(self, clock: Clock) -> None:
+        async with self.open(clock) as backend:
+            now = clock.now()
+            await backend.queue.add([message(f"{number:02}", now) for number in range(60)])
+            endings: list[Settlement] = []
+            for delivery in (await hop(backend, lease=self.long)).deliveries:
+                name = delivery.message.id
+                match int(name) % 3:
+                    case 0:
+                        effects = Effects(
+                            records=(record(name, now, status=TaskStatus.EXECUTED, result=name.encode()),)
+                        )
+                        endings.append(settlement(delivery, None, effects))
+                    case 1:
+                        endings.append(settlement(delivery, Rearm(now + self.long, 1, b"")))
+                    case _:
+                        endings.append(settlement(delivery, None, Effects(records=(record(name, now, dead=True),))))
+            assert (await backend.commit(Batch(settlements=endings))).refused == []
+            records = await backend.store.records([f"{number:02}" for number in range(60)])
+            assert {name for name, it in records.items() if it.result == name.encode()} == set(sorted(records)[::2])
+            assert {name for name, it in records.items() if it.dead} == set(sorted(records)[1::2])
+            live = [*await backend.queue.list(None, "", 99), *await backend.store.list(None, "", 99)]
+            assert {it.id for it in live} == {f"{number:02}" for number in range(1, 60, 3)}
+
+    @pytest.mark.spec("D-12", "D-55", "ADP-08")
     async def test_refused_content_leaves_nothing_of_its_batch(self, clock: Clock) -> None:
         bad = self.bad_text()
         async with self.open(clock) as backend:
@@ -273,89 +297,3 @@ class Hopping(BackendSuite):
             sent = tuple(message(name, now) for name in ("live", "kept", "new"))
             assert sorted((await write(backend, Effects(messages=sent))).duplicates) == ["kept", "live"]
             assert ids(await take(backend.queue, lease=self.long)) == ["new"]
-
-    # --- beside the hop -------------------------------------------------------------------------------------------
-
-    @pytest.mark.spec("D-20", "D-31")
-    async def test_only_the_token_of_a_parked_delivery_counts(self, clock: Clock) -> None:
-        async with self.open(clock) as backend:
-            delivery = await self.one(backend, clock, lease=self.beat)
-            parked = await backend.park(delivery, "w:parked", 4 * self.beat)
-            assert parked is not None
-            assert (parked.token, parked.place, parked.message) == ("w:parked", Place.STORE, delivery.message)
-            assert (parked.fence, parked.crashes) == (delivery.fence, delivery.crashes)
-            assert await backend.park(delivery, "w:twice", 9 * self.beat) is None
-            assert (await settle(backend, delivery)).refused == [delivery.receipt]
-            await clock.sleep(1.5 * self.beat)
-            assert (await hop(backend, lease=self.long)).deliveries == []
-            assert (await settle(backend, parked)).refused == []
-            assert await backend.store.locate(["a"]) == {}
-
-    @pytest.mark.spec("D-36")
-    async def test_a_parked_delivery_of_a_dead_worker_comes_back(self, clock: Clock) -> None:
-        async with self.open(clock) as backend:
-            parked = await backend.park(await self.one(backend, clock), "w:parked", self.beat)
-            await clock.sleep(1.1 * self.beat)
-            (again,) = (await hop(backend, lease=self.long, worker="other")).deliveries
-            assert (again.message.id, again.crashes, again.fence) == ("a", 1, 2)
-            assert parked is not None
-            assert (await settle(backend, parked)).refused == [parked.receipt]
-
-    async def test_who_lost_the_lease_parks_nothing(self, clock: Clock) -> None:
-        async with self.open(clock) as backend:
-            lost = await self.one(backend, clock, lease=self.beat)
-            await clock.sleep(1.1 * self.beat)
-            (holder,) = (await hop(backend, lease=self.long, worker="other")).deliveries
-            assert await backend.park(lost, "w:parked", 9 * self.beat) is None
-            assert (await settle(backend, holder)).refused == []
-
-    @pytest.mark.spec("D-01", "D-63")
-    async def test_what_is_released_is_due_as_it_was_and_counts_for_nothing(self, clock: Clock) -> None:
-        async with self.open(clock) as backend:
-            await add(backend.queue, message("a", clock.now(), attempt=2, stats=b"{}"), message("b", clock.now()))
-            first, second = (await hop(backend, lease=self.long)).deliveries
-            await settle(backend, second)
-            await backend.release([first.receipt, second.receipt, Receipt("a", "w:never")])
-            assert (await settle(backend, first)).refused == [first.receipt]
-            (again,) = (await hop(backend, lease=self.long, worker="other")).deliveries
-            assert again.message == first.message
-            assert (again.crashes, again.solo_crashes, again.fence) == (0, 0, 2)
-            await backend.release([first.receipt])
-            assert (await hop(backend, lease=self.long)).deliveries == []
-
-    @pytest.mark.spec("D-04")
-    async def test_a_keeper_renews_leases(self, clock: Clock) -> None:
-        async with self.open(clock) as backend, backend.keeper() as keeper:
-            kept = await self.one(backend, clock, "kept", lease=self.beat)
-            lost = await self.one(backend, clock, "lost", lease=self.beat)
-            await settle(backend, lost)
-            await backend.queue.cancel(["kept"])
-            await clock.sleep(0.5 * self.beat)
-            renewal = await keeper.renew([kept, lost], 3 * self.beat)
-            assert (renewal.lost, renewal.cancelled) == ((lost.receipt,), (kept.receipt,))
-            await clock.sleep(self.beat)
-            assert (await hop(backend, lease=self.long, worker="other")).deliveries == []
-            assert (await settle(backend, kept)).refused == []
-
-    @pytest.mark.spec("D-04")
-    async def test_a_keeper_renews_from_a_thread_of_its_own(self, clock: Clock) -> None:
-        if clock.virtual:
-            pytest.skip("in virtual time nothing runs beside the loop")
-        async with self.open(clock) as backend:
-            delivery = await self.one(backend, clock, lease=self.beat)
-
-            async def renew() -> None:
-                async with backend.keeper() as keeper:
-                    assert (await keeper.renew([delivery], 9 * self.beat)).lost == ()
-
-            await asyncio.to_thread(asyncio.run, renew())
-            await clock.sleep(1.1 * self.beat)
-            assert (await hop(backend, lease=self.long, worker="other")).deliveries == []
-
-    @pytest.mark.spec("MQ-10")
-    async def test_a_closed_backend_says_so_and_may_be_closed_again(self, clock: Clock) -> None:
-        async with self.open(clock) as backend:
-            await backend.close()
-            await backend.close()
-            with pytest.raises(BackendError, match="closed"):
-                await hop(backend, lease=self.long)

@@ -62,7 +62,7 @@ class Leasing(Suite[Custody]):
             assert await custody.ack([Receipt("a", "")]) == [Receipt("a", "")]
             assert ids(await take(custody, lease=self.beat)) == ["a"]
 
-    @pytest.mark.spec("D-36", "D-34")
+    @pytest.mark.spec("D-36", "D-34", "D-02")
     async def test_a_lease_that_ran_out_gives_the_message_to_another_worker(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
             first = await self.one(custody, clock)

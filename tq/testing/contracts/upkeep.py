@@ -117,6 +117,13 @@ class Upkeep(StoreSuite):
             assert await store.purge(now + 1, DAY, 100) == 0
             assert sorted(await store.records(["a"])) == ["a"]
 
+    async def test_a_record_that_was_forgotten_is_not_dropped_again(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.record([record("a", now, expires_at=now), record("b", now, expires_at=now)])
+            await store.forget(["a"])
+            assert await store.purge(now + 1, DAY, 100) == 1
+
     async def test_outcomes_are_dropped_once_they_are_carried_out_and_old(self, clock: Clock) -> None:
         async with self.open(clock) as store:
             now = clock.now()
