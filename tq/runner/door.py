@@ -6,7 +6,9 @@ Everything is checked here, once, by pydantic. What passes is bytes; nothing beh
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar, cast
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -94,6 +96,7 @@ class Shape:
             raise _misfit(error, self.annotation) from error
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise PayloadError(field, value, f"give something pydantic can write as JSON: {error}") from error
+        _refuse_hidden(self._adapter, fitting, plain, field)
         return _dump_checked(plain, field, limit)
 
     def dump_result(self, value: object) -> bytes:
@@ -108,6 +111,7 @@ class Shape:
             plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
         except (PydanticSerializationError, ValueError, RecursionError, AttributeError):
             return dump_plain(value, "result", MAX_RESULT)  # not of its declared type: still a result
+        _refuse_hidden(self._adapter, value, plain, "result")
         return _dump_checked(plain, "result", MAX_RESULT)
 
 
@@ -119,9 +123,11 @@ def dump_plain(value: object, field: str, limit: int) -> bytes:
     """
     if type(value) not in (dict, list, str, int, float, bool, type(None)) or not _is_plain(value):
         try:
-            value = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
+            plain = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise PayloadError(field, value, f"give something pydantic can write as JSON: {error}") from error
+        _refuse_hidden(_ANYTHING, value, plain, field)
+        value = plain
     return _dump_checked(value, field, limit)
 
 
@@ -164,6 +170,35 @@ def _refuse_non_finite(value: object, path: str) -> None:
 
 
 _FINITE = frozenset({str, int, bool, type(None)})
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _refuse_hidden(adapter: TypeAdapter[Any], value: object, plain: object, field: str) -> None:
+    """Refuse what pydantic has hidden: where it knows no type it writes a float that is not finite as null.
+
+    Only where there is a null is it worth looking at the values themselves.
+    """
+    if value is not None and _holds_none(plain):
+        _refuse_non_finite(_listed_deep(adapter.dump_python(value, by_alias=True, warnings=False)), field)
+
+
+def _holds_none(plain: object) -> bool:
+    if type(plain) is dict:
+        return any(item is None or _holds_none(item) for item in cast("dict[object, object]", plain).values())
+    if type(plain) is list:
+        return any(item is None or _holds_none(item) for item in cast("list[object]", plain))
+    return plain is None
+
+
+def _listed_deep(value: object) -> object:
+    """Return values with every mapping as a dict, every other collection as a list, every float as a float."""
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {key: _listed_deep(item) for key, item in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple | AbstractSet | deque):
+        return [_listed_deep(item) for item in cast("Iterable[object]", value)]
+    return value
 
 
 def _misfit(error: ValidationError, annotation: object) -> PayloadError:
