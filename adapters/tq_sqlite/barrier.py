@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tq.model import Flow, FlowState, Mark, Reopen, StepResult, Verdict
-from tq.ports import FlowBarrierProvider
+from tq.ports import Backend, FlowBarrierProvider
 
 from .connection import Connection
 from .database import Database
@@ -25,9 +24,6 @@ from .flows import (
 )
 from .marks import write_marks
 
-if TYPE_CHECKING:
-    from .backend import SqliteBackend
-
 __all__ = ["SqliteBarrier"]
 
 
@@ -39,7 +35,7 @@ class SqliteBarrier(FlowBarrierProvider):
 
     name = "sqlite"
 
-    def __init__(self, backend: SqliteBackend, database: Database) -> None:
+    def __init__(self, backend: Backend, database: Database) -> None:
         self.backend = backend
         self._database = database
 

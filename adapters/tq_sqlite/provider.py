@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tq.model import Projection, TaskStatus
-from tq.ports import EntityProjectionProvider, ProjectionQuery
+from tq.ports import Backend, EntityProjectionProvider, ProjectionQuery
 
 from .database import Database
 from .projections import find_projections, read_projections, write_projections
-
-if TYPE_CHECKING:
-    from .backend import SqliteBackend
 
 __all__ = ["SqliteProjections"]
 
@@ -22,7 +18,7 @@ class SqliteProjections(EntityProjectionProvider, ProjectionQuery):
 
     name = "sqlite"
 
-    def __init__(self, backend: SqliteBackend, database: Database) -> None:
+    def __init__(self, backend: Backend, database: Database) -> None:
         self.backend = backend
         self._database = database
 

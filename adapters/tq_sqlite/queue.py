@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from tq.model import Claim, Message, Place, Rearm, Receipt, Renewal, Whereabouts
-from tq.ports import Claimed, Custody, Guarantees, MessageQueue
+from tq.ports import Backend, Claimed, Custody, Guarantees, MessageQueue
 
 from . import leases
 from .claims import claim_messages
 from .database import Database
 from .messages import cancel, counts, insert, list_messages, locate, pause, read_paused
 from .workers import announce, read_announced
-
-if TYPE_CHECKING:
-    from .backend import SqliteBackend
 
 __all__ = ["SqliteCustody", "SqliteQueue"]
 
@@ -26,7 +22,7 @@ class SqliteCustody(Custody):
     name = "sqlite"
     place: Place
 
-    def __init__(self, backend: SqliteBackend, database: Database) -> None:
+    def __init__(self, backend: Backend, database: Database) -> None:
         self.backend = backend
         """The server that this is a part of: parts of one backend are written in one transaction."""
         self.guarantees = Guarantees(durable=not database.settings.private, shared=not database.settings.private)
