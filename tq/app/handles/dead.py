@@ -32,6 +32,8 @@ class DeadLetter:
     stats: dict[str, Any]
     raw: bytes | None
     """The bytes, where they could not be read as a task."""
+    cursor: tuple[float, str]
+    """Give it as `after` to `list` what follows."""
 
     @classmethod
     def of(cls, record: Record) -> DeadLetter:
@@ -54,6 +56,7 @@ class DeadLetter:
             payload=payload,
             stats=loads(record.stats) if record.stats else {},
             raw=raw,
+            cursor=(record.at, record.task_id),
         )
 
 
@@ -72,7 +75,7 @@ class DeadLetters:
         after: tuple[float, str] | None = None,
         limit: int = 100,
     ) -> Sequence[DeadLetter]:
-        """Return dead letters, newest first; `after` is the (at, task_id) of the last one seen."""
+        """Return dead letters, newest first; `after` is the `cursor` of the last one seen."""
         records = await self._records(queue, type, after, limit)
         return [DeadLetter.of(record) for record in records]
 
