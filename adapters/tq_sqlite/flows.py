@@ -99,28 +99,36 @@ def reopen_flow(db: Connection, asked: Reopen) -> list[int] | None:
     A flow whose join is not yet on its way stays as it is: that join would be lost.
     """
     row = db.execute(
-        "SELECT total, allowed, needed, succeeded FROM tq_flows"
+        "SELECT total, allowed, needed FROM tq_flows"
         " WHERE id = ? AND generation = ? AND verdict IS NOT NULL AND confirmed = 1",
         (asked.flow_id, asked.generation - 1),
     ).fetchone()
     if row is None:
         return None
-    total, allowed, needed, succeeded = row
+    total, allowed, needed = row
     done = f"SELECT idx FROM tq_members WHERE flow = ? AND status = '{StepStatus.SUCCESS}'"
-    succeeded_ones = {index for (index,) in db.execute(done, (asked.flow_id,))}
     db.execute(f"DELETE FROM tq_members WHERE flow = ? AND status <> '{StepStatus.SUCCESS}'", (asked.flow_id,))
+    db.execute(
+        f"INSERT INTO tq_members (flow, idx, status, result) SELECT flow, idx, '{StepStatus.SUCCESS}', result"
+        " FROM tq_late WHERE flow = ? ON CONFLICT DO NOTHING",
+        (asked.flow_id,),
+    )
+    db.execute("DELETE FROM tq_late WHERE flow = ?", (asked.flow_id,))
+    succeeded_ones = {index for (index,) in db.execute(done, (asked.flow_id,))}
+    succeeded = len(succeeded_ones)
     remaining = total - succeeded
     verdict = decide(remaining=remaining, succeeded=succeeded, failed=0, allowed=allowed, needed=needed)
     db.execute(
         "UPDATE tq_flows SET generation = ?, deadline = ?, join_id = ?, join_queue = ?, join_type = ?, join_body = ?,"
         " join_run_at = ?, join_generation = ?, join_attempt = ?, join_lane = ?, join_stats = ?, join_fence = ?,"
-        " remaining = ?, failed = 0, verdict = ?, reason = '', trigger_index = -1, closed_at = ?, opened_at = ?,"
+        " remaining = ?, succeeded = ?, failed = 0, verdict = ?, reason = '', trigger_index = -1, closed_at = ?, opened_at = ?,"
         " confirmed = 0, tidied = 0 WHERE id = ?",
         (
             asked.generation,
             asked.deadline,
             *asked.join,
             remaining,
+            succeeded,
             verdict and str(verdict),
             None if verdict is None else db.now,
             asked.at,
@@ -151,6 +159,7 @@ def purge_flows(db: Connection, before: float, limit: int) -> int:
         (before, limit),
     ).fetchall()
     db.executemany("DELETE FROM tq_members WHERE flow = ?", gone)
+    db.executemany("DELETE FROM tq_late WHERE flow = ?", gone)
     db.executemany("DELETE FROM tq_flows WHERE id = ?", gone)
     return len(gone)
 

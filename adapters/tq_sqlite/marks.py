@@ -51,6 +51,7 @@ def write_marks(db: Connection, marks: Sequence[tuple[Mark, bool]]) -> list[str]
     if not marks:
         return []
     counts = _open(db, dict.fromkeys(mark.flow_id for mark, _ in marks))
+    _keep_late(db, [mark for mark, _ in marks if mark.flow_id not in counts and mark.status is StepStatus.SUCCESS])
     rows: list[tuple[str, int, str, bytes | None, str | None]] = []
     for mark, fenced in marks:
         count = counts.get(mark.flow_id)
@@ -66,6 +67,15 @@ def write_marks(db: Connection, marks: Sequence[tuple[Mark, bool]]) -> list[str]
             count = changed[flow_id] = counts[flow_id]
             count.add(index)
     return _decide(db, changed)
+
+
+def _keep_late(db: Connection, marks: Sequence[Mark]) -> None:
+    """Keep successes that came after the verdict: they count when the flow is opened again."""
+    db.executemany(
+        "INSERT INTO tq_late (flow, idx, result) SELECT ?1, ?2, ?3"
+        " WHERE EXISTS (SELECT 1 FROM tq_flows WHERE id = ?1 AND ?2 BETWEEN 0 AND total - 1) ON CONFLICT DO NOTHING",
+        [(mark.flow_id, mark.index, mark.result) for mark in marks],
+    )
 
 
 def _open(db: Connection, flow_ids: Iterable[str]) -> dict[str, _Count]:

@@ -113,7 +113,12 @@ _VERSION_1 = (
     "CREATE INDEX tq_projections_updated ON tq_projections (updated_at, task_id)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1,)
+_VERSION_2 = (
+    """CREATE TABLE tq_late (
+        flow TEXT NOT NULL, idx INTEGER NOT NULL, result BLOB, PRIMARY KEY (flow, idx)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
 """Statements that lead from version n to n + 1; `user_version` says how far a file is. Never edited, only grown."""
 
 

@@ -35,6 +35,7 @@ LARGE = {
     "tq_claims",
     "tq_records",
     "tq_flows",
+    "tq_late",
     "tq_members",
     "tq_projections",
 }

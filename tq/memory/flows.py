@@ -17,6 +17,7 @@ class FlowRow:
     """A flow, its members that have ended, and what follows from them."""
 
     __slots__ = (
+        "belated",
         "closed_at",
         "confirmed",
         "failed",
@@ -39,6 +40,8 @@ class FlowRow:
         self.results: dict[int, StepResult] = {}
         self.order: list[int] | None = None
         """The indexes recorded, sorted; None after a change."""
+        self.belated: dict[int, StepResult] = {}
+        """Members that succeeded after the verdict: they count when the flow is opened again."""
         self.succeeded = 0
         self.failed = 0
         self.verdict: Verdict | None = None
@@ -177,9 +180,10 @@ class Flows:
         if row is None or not row.confirmed or reopen.generation != row.flow.generation + 1:
             return None
         row.flow = replace(row.flow, generation=reopen.generation, join=reopen.join, deadline=reopen.deadline)
-        row.results = {index: it for index, it in row.results.items() if it.status is StepStatus.SUCCESS}
+        row.results = row.belated | {index: it for index, it in row.results.items() if it.status is StepStatus.SUCCESS}
+        row.belated = {}
         row.order = None
-        row.failed = 0
+        row.succeeded, row.failed = len(row.results), 0
         row.verdict = row.closed_at = None
         row.reason = ""
         row.trigger = -1
@@ -195,10 +199,14 @@ class Flows:
 
         `fenced` says that the member's lease was held: its ending then counts in any generation.
         """
-        row = self._open.get(mark.flow_id)
-        if row is None or mark.index in row.results or not 0 <= mark.index < row.flow.total:
+        row = self.rows.get(mark.flow_id)
+        if row is None or not 0 <= mark.index < row.flow.total:
             return None
         succeeded = mark.status is StepStatus.SUCCESS
+        if row.verdict is not None and succeeded:
+            row.belated.setdefault(mark.index, StepResult(mark.index, mark.status, mark.result))
+        if row.verdict is not None or mark.index in row.results:
+            return None
         if not (fenced or succeeded or mark.generation >= row.flow.generation):
             return None
         row.results[mark.index] = StepResult(mark.index, mark.status, mark.result, mark.error)

@@ -32,7 +32,8 @@ class FlowBarrierProvider(Protocol):
     async def batch_decrement_and_check(self, marks: Sequence[Mark]) -> list[FlowState]:
         """Record unseen members of open flows, decide, and return the state of each flow named that is known.
 
-        First record of a member wins (BAR-03). A flow that is closed, or unknown, records nothing (D-48).
+        First record of a member wins (BAR-03). A flow that is closed, or unknown, records nothing (D-48); a success that
+        comes after the verdict is kept beside, for `reopen`: that work is done, and no result tells of it before.
         `FlowState.answer` is 0 to every caller from the verdict until `confirm_join`.
         """
 
@@ -49,7 +50,10 @@ class FlowBarrierProvider(Protocol):
 
     @abstractmethod
     async def reopen(self, reopen: Reopen) -> list[int] | None:
-        """Open the next generation; return the indexes that are missing again, or None if it was not possible."""
+        """Open the next generation; return the indexes that are missing again, or None if it was not possible.
+
+        Missing are those that did not succeed, before the verdict or after it.
+        """
 
     @abstractmethod
     async def get(self, flow_ids: Sequence[str]) -> dict[str, FlowState]:
@@ -68,7 +72,8 @@ class FlowBarrierProvider(Protocol):
     @abstractmethod
     async def due(self, now: float, limit: int) -> Sequence[FlowState]:
         """Return flows that something must be done for: deadline passed, closed and unconfirmed, plan not yet spread,
-        siblings to cancel (`cancel_siblings` or a cancelled verdict, and not tidied)."""
+        siblings to cancel (`cancel_siblings` or a cancelled verdict, and not tidied).
+        """
 
     @abstractmethod
     async def quiet(self, since: float, after: str, limit: int) -> Sequence[FlowState]:

@@ -118,12 +118,14 @@ class FlowHandle:
 
         Raises:
             UnknownFlowError: nothing is stored under this id.
-            FlowStateError: the flow is still open, or every member succeeded.
+            FlowStateError: the flow is still open, its join has not ended, or every member succeeded.
         """
         state = await self._state()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
         now = self._clock.now()
         reopen = plan_redrive(state, now, limit)
+        if await locate(self._backend, state.flow.join.id) is not None:  # tried again, it must be told the same
+            raise FlowStateError(self.id, f"the join of flow {self.id} has not ended: redrive the flow afterwards")
         row = reopened_row(state, now)
         effects = Effects(reopens=(reopen,), projections=row)
         await self._backend.commit(Batch(effects=[effects]))

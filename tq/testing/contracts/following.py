@@ -211,6 +211,28 @@ class Following(Suite[FlowBarrierProvider]):
             assert await self.due(barrier, now + 49) == []
             assert await self.due(barrier, now + 51) == ["f"]
 
+    @pytest.mark.spec("INV-06", "D-43")
+    async def test_a_success_after_the_verdict_counts_when_the_flow_is_opened_again(self, clock: Clock) -> None:
+        """It leaves no trace elsewhere: who succeeded late could never run, nor be counted, again."""
+        async with self.open(clock) as barrier:
+            now = clock.now()
+            await barrier.init_barrier([flow("f", 4, now, allowed=0)])
+            await barrier.batch_decrement_and_check([mark("f", 0, result=b"0"), mark("f", 1, FAIL, error="no")])
+            await barrier.confirm_join([("f", 0)])
+            before = (await barrier.get(["f"]))["f"]
+            late = [mark("f", 0, result=b"9"), mark("f", 1, result=b"1"), mark("f", 2, result=b"2"), mark("f", 9)]
+            await barrier.batch_decrement_and_check([*late, mark("f", 2, result=b"9"), mark("f", 3, FAIL)])
+            assert (await barrier.get(["f"]))["f"] == before, "until then nobody sees it"
+            assert [it.index for it in await barrier.get_step_results("f")] == [0, 1]
+            assert await barrier.reopen(self.again_from("f", now)) == [3]
+            state = (await barrier.get(["f"]))["f"]
+            assert (state.remaining, state.succeeded, state.failed, state.verdict) == (1, 3, 0, None)
+            kept = [StepResult(index, StepStatus.SUCCESS, b"%d" % index) for index in range(3)]
+            assert list(await barrier.get_step_results("f")) == kept
+            await barrier.batch_decrement_and_check([mark("f", 3, FAIL, generation=1)])
+            await barrier.confirm_join([("f", 1)])
+            assert await barrier.reopen(self.again_from("f", now, generation=2)) == [3], "kept once"
+
     @pytest.mark.spec("INV-05")
     async def test_a_flow_is_opened_again_once_per_generation(self, clock: Clock) -> None:
         async with self.open(clock) as barrier:
