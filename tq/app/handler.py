@@ -18,7 +18,7 @@ from tq.app.resources import Lifespan
 from tq.app.signals import draining_on_signals
 from tq.app.station import Station
 from tq.clock import Clock, SystemClock, seconds, to_datetime
-from tq.errors import ConfigurationError, InvalidInputError
+from tq.errors import ConfigurationError
 from tq.flow import FlowMiddleware
 from tq.ids import flow_id, new_id
 from tq.lifecycle import Spawner
@@ -35,6 +35,7 @@ from tq.ports import (
 )
 from tq.projection import Feed, ProjectionFold
 from tq.runner.actions import flow_request
+from tq.runner.door import whole
 from tq.runner.events import Events
 from tq.runner.options import ExecutorOptions
 from tq.runner.registry import TaskQueuesManager
@@ -354,8 +355,7 @@ class TaskHandler:
         The values are the names of outcomes: "success", "failed", "rescheduled", "deferred", "released". Not while the
         handler runs; after a stop nothing is run.
         """
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
-            raise InvalidInputError("limit", limit, "give a whole number, 1 or more")
+        whole("limit", limit, least=1)
         self._intake.check_queue("queue", queue)
         self._check_idle()
         return await self._station.process_batch(queue, limit)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from tq.codec import dumps, loads
 from tq.errors import InvalidInputError, PayloadError, RegistrationError
 
-__all__ = ["MAX_PAYLOAD", "MAX_RESULT", "Shape", "dump_plain", "listed"]
+__all__ = ["MAX_PAYLOAD", "MAX_RESULT", "Shape", "dump_plain", "listed", "whole"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,17 @@ def listed(field: str, items: Iterable[T], way_out: str) -> list[T]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
         raise InvalidInputError(field, cast("object", items), way_out)
     return list(items)
+
+
+def whole(field: str, value: object, *, least: int) -> int:
+    """Return a whole number.
+
+    Raises:
+        InvalidInputError: it is none, or less than `least`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidInputError(field, value, f"give a whole number, {least} or more")
+    return value
 
 
 class Shape:

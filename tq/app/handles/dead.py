@@ -9,9 +9,10 @@ from typing import Any
 
 from tq.clock import Clock, to_datetime
 from tq.codec import decode_body, loads
-from tq.errors import InvalidInputError, WireError
+from tq.errors import WireError
 from tq.model import Record, TaskStatus
 from tq.ports import Backend
+from tq.runner.door import whole
 
 __all__ = ["DeadLetter", "DeadLetters"]
 
@@ -82,7 +83,7 @@ class DeadLetters:
     async def _records(
         self, queue: str | None, type: str | None, after: tuple[float, str] | None, limit: int
     ) -> Sequence[Record]:
-        store = self._backend.store
+        store, limit = self._backend.store, whole("limit", limit, least=1)
         return await store.list_records(dead=True, queue=queue, type=type, after=after, limit=limit)
 
     async def replay(
@@ -115,8 +116,6 @@ class DeadLetters:
     async def _chosen(
         self, ids: Sequence[str] | str | None, queue: str | None, type: str | None, limit: int
     ) -> Sequence[str]:
-        if isinstance(limit, bool) or limit < 1:
-            raise InvalidInputError("limit", limit, "give a whole number, 1 or more")
         if ids is not None:
-            return [ids] if isinstance(ids, str) else list(ids)[:limit]
+            return [ids] if isinstance(ids, str) else list(ids)[: whole("limit", limit, least=1)]
         return [record.task_id for record in await self._records(queue, type, None, limit)]
