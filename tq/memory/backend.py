@@ -88,8 +88,6 @@ class MemoryBackend(Part, Backend):
                 return None
             self._messages.lease(row, token, self._server.clock.now() + lease)
             row.place = Place.STORE
-            if row.cancelled:
-                self._messages.tell(row)
             return delivery._replace(token=token, place=Place.STORE)
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:

@@ -97,13 +97,6 @@ class Shelf:
             return line[0]
         return heap[0] if heap else None
 
-    def pop(self) -> Row:
-        """Take the row that `head` told of."""
-        line, heap = self.line, self.heap
-        if line and (not heap or line[0] < heap[0]):
-            return line.popleft()[2]
-        return heappop(heap)[2]
-
 
 class Queue:
     """The shelves of one queue, and the leases on its messages."""

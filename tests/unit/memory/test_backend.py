@@ -11,7 +11,7 @@ from tq.clock import Clock
 from tq.errors import BackendError, InvalidInputError
 from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore, open_backend
 from tq.model import Batch, Effects, Hold, Place, Rearm, Resolve, Verdict
-from tq.testing.contracts.values import add, claim, flow, hop, mark, message, settle, settlement, write
+from tq.testing.contracts.values import add, claim, flow, hop, mark, message, record, settle, settlement, write
 
 
 def test_a_url_that_names_something_is_refused() -> None:
@@ -115,6 +115,25 @@ async def test_whatever_may_be_due_earlier_is_told(clock: Clock) -> None:
     assert not bell.heard()
     await write(backend, Effects(marks=(mark("f", 0),)))
     assert bell.heard()
+    for lane, name in (("L", "1"), ("M", "2")):
+        await backend.store.put([(message(name, now, lane=lane), "f")])
+        assert bell.heard()
+        assert await backend.store.append_if_parked(lane, [message(f"{name}-next", now, lane=lane)])
+        assert not bell.heard()
+    assert await backend.store.resolve("1", "f")
+    assert bell.heard()
+    await backend.store.record([record("dead", now, dead=True, body=b"")])
+    assert not bell.heard()
+    await backend.store.revive(["dead"], now)
+    assert bell.heard()
+    await add(backend.queue, message("x", now, queue="r", lane="N"), message("y", now, queue="r", lane="N"))
+    assert bell.heard()
+    (first,) = (await backend.queue.claim(claim(9, lease=30, queues=["r"]))).deliveries
+    await backend.queue.rearm([(first.receipt, Rearm(now, 1, b""))])
+    assert bell.heard()
+    (first,) = (await backend.queue.claim(claim(9, lease=30, queues=["r"]))).deliveries
+    await backend.queue.ack([first.receipt])
+    assert bell.heard()
     bell.forget()
     bell.forget()
     await add(backend.store, message("more", now))
@@ -154,6 +173,24 @@ async def test_threads_do_not_see_half_a_step(clock: Clock) -> None:
     await asyncio.gather(*[asyncio.to_thread(asyncio.run, job) for job in jobs])
     assert sorted(done) == sorted(f"{number}" for number in range(total))
     assert await backend.queue.counts() == {}
+
+
+@pytest.mark.realtime
+async def test_a_keeper_renews_from_a_thread_while_the_loop_is_blocked(clock: Clock) -> None:
+    backend = MemoryBackend(clock=clock)
+    await add(backend.queue, message("a", clock.now()))
+    (delivery,) = (await hop(backend, lease=0.1)).deliveries
+
+    async def renew() -> None:
+        async with backend.keeper() as keeper:
+            assert (await keeper.renew([delivery], 60)).lost == ()
+
+    thread = threading.Thread(target=lambda: asyncio.run(renew()))
+    thread.start()
+    thread.join()
+    await clock.sleep(0.15)
+    assert (await hop(backend, lease=60)).deliveries == []
+    assert (await settle(backend, delivery)).refused == []
 
 
 # --- nothing piles up ---------------------------------------------------------------------------------------------

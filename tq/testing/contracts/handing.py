@@ -198,6 +198,8 @@ class HandingOut(Suite[Custody]):
             end = (await custody.claim(claim(5, lease=self.long))).next_due
             assert end is not None
             assert before - 1e-3 <= end - 20 * self.beat <= after + 1e-3
+            await custody.renew([first.receipt], 30 * self.beat)
+            assert (await custody.claim(claim(5, lease=self.long))).next_due == pytest.approx(end, abs=1e-3)
             await custody.ack([first.receipt, second.receipt])
             answer = await custody.claim(claim(5, lease=self.long))
             assert answer.next_due == pytest.approx(now + 50 * self.beat, abs=1e-3)

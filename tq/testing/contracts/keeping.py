@@ -73,7 +73,7 @@ class Keeping(StoreSuite):
             await store.forget(["a"])
             assert await add(store, message("a", clock.now())) == []
 
-    async def test_refused_content_keeps_its_whole_call_out(self, clock: Clock) -> None:
+    async def test_a_refused_record_keeps_its_whole_call_out(self, clock: Clock) -> None:
         bad = self.bad_text()
         async with self.open(clock) as store:
             with pytest.raises(ContentRefusedError):

@@ -25,6 +25,16 @@ class Looking(Suite[Custody]):
             found = {it.message.id: it.cancelled for it in await take(custody, lease=self.long)}
             assert found == {"later": True, "a": True, "other": False}
 
+    async def test_what_was_cancelled_and_handed_out_falls_due_no_more(self, clock: Clock) -> None:
+        async with self.open(clock) as custody:
+            await add(custody, message("a", clock.now() + 10 * self.beat))
+            await custody.cancel(["a"])
+            before = clock.now()
+            answer = await custody.claim(claim(5, lease=self.long))
+            assert ids(answer.deliveries) == ["a"]
+            assert answer.next_due is not None
+            assert answer.next_due >= before + self.long - 1e-3
+
     async def test_a_running_delivery_is_told_by_the_next_claim_of_its_worker(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
             await add(custody, message("a", clock.now()), message("b", clock.now()))

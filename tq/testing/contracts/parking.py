@@ -13,7 +13,7 @@ from tq.model import Place, Receipt, State
 from tq.ports import Custody, TaskStore
 
 from .suite import Suite
-from .values import add, held, ids, message, record, take
+from .values import add, claim, held, ids, message, record, take
 
 __all__ = ["Parking", "StoreSuite"]
 
@@ -135,7 +135,7 @@ class Parking(StoreSuite):
                 assert delivery.fence == following
 
     @pytest.mark.spec("STO-09")
-    async def test_refused_content_keeps_its_whole_call_out(self, clock: Clock) -> None:
+    async def test_refused_content_keeps_a_whole_put_out(self, clock: Clock) -> None:
         bad = self.bad_text()
         async with self.open(clock) as store:
             now = clock.now()
@@ -143,6 +143,16 @@ class Parking(StoreSuite):
                 await store.put([(message("a", now), ""), (message("b", now, type=bad), "")])
             assert await store.locate(["a", "b"]) == {}
             await store.put([])
+
+    async def test_what_was_replaced_falls_due_at_its_new_time(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.put([(message("a", now + self.beat), "")])
+            await store.put([(message("a", now + 50 * self.beat, attempt=1), "")])
+            answer = await store.claim(claim(5, lease=self.long))
+            assert answer.next_due == pytest.approx(now + 50 * self.beat, abs=1e-3)
+            await clock.sleep(1.1 * self.beat)
+            assert await take(store, lease=self.long) == []
 
     # --- hold and resolve -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tq.clock import Clock
+from tq.errors import ContentRefusedError
 from tq.model import Chunk, Outgoing
 from tq.ports import OutcomeKey, Stored
 
@@ -97,6 +98,26 @@ class Upkeep(StoreSuite):
             await store.sent(handed)
             assert [note.body for note in await store.outgoing("p", 9)] == [b"second"]
 
+    async def test_whatever_it_is_refused_content_is_refused_whole(self, clock: Clock) -> None:
+        bad = self.bad_text()
+        async with self.open(clock) as store:
+            now = clock.now()
+            wrong, key = message("b", now, type=bad), OutcomeKey("a", 0, 0)
+            await store.put([(message("1", now, lane="L"), "")])
+            for refused in (
+                store.park(wrong, "w:1", self.beat),
+                store.append_if_parked("L", [message("2", now, lane="L"), wrong]),
+                store.put_outcomes([(key, b""), (OutcomeKey(bad, 0, 0), b"")], now),
+                store.put_chunks([Chunk("p", 0, (), now), Chunk("p", 1, (wrong,), now)]),
+                store.put_outgoing([Outgoing("p", "a", b""), Outgoing("p", bad, b"")]),
+            ):
+                with pytest.raises(ContentRefusedError):
+                    await refused
+            assert [it.id for it in await store.list(None, "", 9)] == ["1"]
+            assert await store.outcomes([key]) == {}
+            assert await store.chunk("p", 0) is None
+            assert await store.outgoing("p", 9) == []
+
     # --- retention ------------------------------------------------------------------------------------------------
 
     @pytest.mark.spec("INV-09", "ADP-10", "STO-10")
@@ -146,12 +167,16 @@ class Upkeep(StoreSuite):
         async with self.open(clock) as store:
             now = clock.now()
             await store.record([record(f"{number}", now, expires_at=now - 1) for number in range(50)])
-            gone = await store.purge(now, DAY, 10)
-            assert 0 < gone <= 30
+            keys = [OutcomeKey(f"{number}", 0, 0) for number in range(50)]
+            await store.put_outcomes([(key, b"") for key in keys], now - 2 * DAY)
+            await store.carried(keys)
+            await store.put_chunks([Chunk("p", number, (), now - 2 * DAY) for number in range(50)])
+            gone = 0
             while (step := await store.purge(now, DAY, 10)) > 0:
+                assert step <= 30, "at most about the limit"
                 gone += step
-            assert gone == 50
-            assert await store.list_records() == []
+            assert gone == 150
+            assert set((await store.stats()).values()) == {0}
 
     @pytest.mark.spec("ADP-10", "D-34")
     async def test_a_live_message_is_never_dropped(self, clock: Clock) -> None:
