@@ -5,18 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from heapq import nlargest
-from typing import TYPE_CHECKING
 
 from tq.clock import Clock
 from tq.model import Effects, Flow, FlowState, Mark, Reopen, StepResult, Verdict
-from tq.ports import FlowBarrierProvider
+from tq.ports import Backend, FlowBarrierProvider
 
 from .content import check_effects, check_text
 from .flows import Flows
 from .server import Part, Server
-
-if TYPE_CHECKING:
-    from .backend import MemoryBackend
 
 __all__ = ["MemoryBarrier"]
 
@@ -30,7 +26,7 @@ class MemoryBarrier(Part, FlowBarrierProvider):
         clock: Clock | None = None,
         server: Server | None = None,
         flows: Flows | None = None,
-        backend: MemoryBackend | None = None,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__(server or Server(clock))
         self._flows = flows or Flows()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from tq.clock import Clock
 from tq.model import Claim, Message, Place, Rearm, Receipt, Renewal, State, Whereabouts
-from tq.ports import Claimed, Custody, Guarantees
+from tq.ports import Backend, Claimed, Custody, Guarantees
 
 from .claims import hand_out
 from .content import check_messages, check_text
@@ -15,9 +14,6 @@ from .ledger import Ledger
 from .messages import Messages
 from .server import Part, Server
 from .shelf import Row
-
-if TYPE_CHECKING:
-    from .backend import MemoryBackend
 
 __all__ = ["MemoryCustody"]
 
@@ -36,7 +32,7 @@ class MemoryCustody(Part, Custody):
         server: Server | None = None,
         messages: Messages | None = None,
         ledger: Ledger | None = None,
-        backend: MemoryBackend | None = None,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__(server or Server(clock))
         self._messages = messages or Messages()

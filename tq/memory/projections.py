@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from heapq import nlargest
-from typing import TYPE_CHECKING
 
 from tq.clock import Clock
 from tq.model import Effects, Projection, TaskStatus
-from tq.ports import EntityProjectionProvider, ProjectionQuery
+from tq.ports import Backend, EntityProjectionProvider, ProjectionQuery
 
 from .content import check_effects
 from .server import Part, Server
-
-if TYPE_CHECKING:
-    from .backend import MemoryBackend
 
 __all__ = ["MemoryProjections", "ProjectionRows"]
 
@@ -42,7 +38,7 @@ class MemoryProjections(Part, EntityProjectionProvider, ProjectionQuery):
         clock: Clock | None = None,
         server: Server | None = None,
         rows: ProjectionRows | None = None,
-        backend: MemoryBackend | None = None,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__(server or Server(clock))
         self._table = rows or ProjectionRows()

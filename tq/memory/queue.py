@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tq.clock import Clock
-from tq.ports import MessageQueue
+from tq.ports import Backend, MessageQueue
 
 from .custody import MemoryCustody
 from .ledger import Ledger
 from .messages import Messages
 from .server import Server
-
-if TYPE_CHECKING:
-    from .backend import MemoryBackend
 
 __all__ = ["MemoryQueue"]
 
@@ -29,7 +25,7 @@ class MemoryQueue(MemoryCustody, MessageQueue):
         server: Server | None = None,
         messages: Messages | None = None,
         ledger: Ledger | None = None,
-        backend: MemoryBackend | None = None,
+        backend: Backend | None = None,
     ) -> None:
         super().__init__(clock=clock, server=server, messages=messages, ledger=ledger, backend=backend)
         self._announcements: dict[str, tuple[float, tuple[str, ...]]] = {}
