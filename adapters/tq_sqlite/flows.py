@@ -121,8 +121,8 @@ def reopen_flow(db: Connection, asked: Reopen) -> list[int] | None:
     db.execute(
         "UPDATE tq_flows SET generation = ?, deadline = ?, join_id = ?, join_queue = ?, join_type = ?, join_body = ?,"
         " join_run_at = ?, join_generation = ?, join_attempt = ?, join_lane = ?, join_stats = ?, join_fence = ?,"
-        " remaining = ?, succeeded = ?, failed = 0, verdict = ?, reason = '', trigger_index = -1, closed_at = ?, opened_at = ?,"
-        " confirmed = 0, tidied = 0 WHERE id = ?",
+        " remaining = ?, succeeded = ?, failed = 0, verdict = ?, reason = '', trigger_index = -1, closed_at = ?,"
+        " opened_at = ?, confirmed = 0, tidied = 0 WHERE id = ?",
         (
             asked.generation,
             asked.deadline,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from tq.ports import Backend
 from .about import About, about
 from .close import barrier_of
 from .membership import member_width
+from .repair import LOST_AFTER
 from .results import missing
 from .spread import cancels_members, locate
 
@@ -27,6 +28,7 @@ class Standing(StrEnum):
     """What a member that has not been counted is doing."""
 
     WAITING = "waiting"
+    PAUSED = "on a paused queue"
     RETRYING = "retrying"
     RUNNING = "running"
     EXPIRED_LEASE = "left by its worker"
@@ -48,11 +50,13 @@ class MemberPlace:
     standing: Standing
     attempt: int = 0
     until: float | None = None
-    """Instant at which it falls due, or its lease runs out."""
+    """Instant at which it falls due, its lease runs out, or it is given up."""
     since: float | None = None
     """Instant at which it ended, or fell due."""
     detail: str = ""
     """Worker, inner flow, or error."""
+    cancelled: bool = False
+    """Whether its cancel was asked for."""
 
     def __str__(self) -> str:
         kind = f"{self.type} on {self.queue}" if self.queue else self.type
@@ -63,23 +67,26 @@ class MemberPlace:
                 tail = f"waits until {_at(self.until)}"
             case Standing.WAITING:
                 tail = f"is due since {_at(self.since)} and waits for a worker"
+            case Standing.PAUSED:
+                tail = f"is due since {_at(self.since)} and waits: queue {self.queue} is paused"
             case Standing.RETRYING:
                 tail = f"is retried: attempt {self.attempt + 1} is due at {_at(self.until or self.since)}"
             case Standing.RUNNING:
-                tail = (
-                    f"runs at worker {self.detail}, attempt {self.attempt + 1}, under a lease until {_at(self.until)}"
-                )
+                lease = f"under a lease until {_at(self.until)}, due since {_at(self.since)}"
+                tail = f"runs at worker {self.detail}, attempt {self.attempt + 1}, {lease}"
             case Standing.EXPIRED_LEASE:
                 tail = f"was left by worker {self.detail} at {_at(self.since)} and is taken back at the next claim"
             case Standing.HELD:
-                tail = f"waits for its own flow {self.detail}"
+                tail = f"waits for its own flow {self.detail}, due since {_at(self.since)}"
             case Standing.ENDED:
                 tail = f"ended as {self.detail} at {_at(self.since)} and is not counted yet; it will be"
             case Standing.PLANNED:
                 tail = "stands in the plan and is not written yet"
+            case Standing.NOWHERE if self.until is not None:
+                tail = f"is nowhere to be found and counts as failed, as lost, from {_at(self.until)} on"
             case Standing.NOWHERE:
-                tail = "is nowhere to be found"
-        return f"{what} {tail}"
+                tail = "is nowhere to be found and is written again from the plan"
+        return f"{what} {tail}" + ("; its cancel was asked for" if self.cancelled else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,18 +173,19 @@ async def _members(backend: Backend, state: FlowState, told: About, now: float) 
         after += 2000
     ids = {step_id(state.id, index): index for index in indexes[:LISTED]}
     live = await locate(backend, list(ids))
+    paused = set(await backend.queue.paused())
     records = await backend.store.records([id for id in ids if id not in live])
     return tuple(
         [
-            _live(index, live[id], now) if id in live else _not_live(state, told, index, id, records.get(id))
+            _live(index, live[id], now, paused) if id in live else _not_live(state, told, index, id, records.get(id))
             for id, index in ids.items()
         ]
     )
 
 
-def _live(index: int, place: Whereabouts, now: float) -> MemberPlace:
+def _live(index: int, place: Whereabouts, now: float, paused: Container[str] = ()) -> MemberPlace:
     due = place.run_at <= now
-    standing, detail, until, since = Standing.WAITING, "", None, None
+    standing, detail, until, since = Standing.WAITING, "", None, place.run_at
     match place.state:
         case State.HELD:
             standing, detail = Standing.HELD, place.held_by
@@ -190,6 +198,8 @@ def _live(index: int, place: Whereabouts, now: float) -> MemberPlace:
         case State.WAITING:
             standing = Standing.RETRYING if place.attempt else Standing.WAITING
             until, since = (None, place.run_at) if due else (place.run_at, None)
+            if due and place.queue in paused:
+                standing = Standing.PAUSED
     return MemberPlace(
         index=index,
         id=place.id,
@@ -200,6 +210,7 @@ def _live(index: int, place: Whereabouts, now: float) -> MemberPlace:
         until=until,
         since=since,
         detail=detail,
+        cancelled=place.cancelled,
     )
 
 
@@ -219,8 +230,11 @@ def _not_live(state: FlowState, told: About, index: int, id: str, record: Record
         )
     planned = state.flow.chunks and index // member_width(state.flow) >= state.spread
     type = told.step_types[index] if index < len(told.step_types) else ""
+    if len(told.type_counts) == 1:
+        (type,) = told.type_counts
     standing = Standing.PLANNED if planned else Standing.NOWHERE
-    return MemberPlace(index=index, id=id, type=type, queue="", standing=standing)
+    until = None if state.flow.chunks else state.opened_at + LOST_AFTER
+    return MemberPlace(index=index, id=id, type=type, queue="", standing=standing, until=until)
 
 
 # --- what comes next --------------------------------------------------------------------------------------------------

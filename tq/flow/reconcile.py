@@ -12,7 +12,7 @@ from tq.model import FlowState, Verdict
 from tq.ports import Backend
 
 from .close import barrier_of, close_flows, dispatch_joins
-from .repair import Repaired, Suspect, repair
+from .repair import LOST_AFTER, Repaired, Suspect, repair
 from .results import missing
 from .spread import cancel_members, cancels_members, spread_members
 from .waiting import end_forgotten
@@ -67,7 +67,7 @@ class Reconciler:
         clock: Clock,
         *,
         quiet_after: float = 60.0,
-        lost_after: float = 3600.0,
+        lost_after: float = LOST_AFTER,
         page: int = 100,
         members: int = 5000,
     ) -> None:

@@ -17,9 +17,12 @@ from .membership import generation_stats, member_width
 from .plan import WIDTH
 from .spread import locate
 
-__all__ = ["Repaired", "Suspect", "repair"]
+__all__ = ["LOST_AFTER", "Repaired", "Suspect", "repair"]
 
 log = logging.getLogger("tq")
+
+LOST_AFTER = 3600.0
+"""Seconds after which a member that is nowhere, and in no plan, is called lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ class FlowBarrierProvider(Protocol):
     async def batch_decrement_and_check(self, marks: Sequence[Mark]) -> list[FlowState]:
         """Record unseen members of open flows, decide, and return the state of each flow named that is known.
 
-        First record of a member wins (BAR-03). A flow that is closed, or unknown, records nothing (D-48); a success that
-        comes after the verdict is kept beside, for `reopen`: that work is done, and no result tells of it before.
+        First record of a member wins (BAR-03). A flow that is closed, or unknown, records nothing (D-48); a success
+        that comes after the verdict is kept beside, for `reopen`: that work is done, and no result tells of it before.
         `FlowState.answer` is 0 to every caller from the verdict until `confirm_join`.
         """
 

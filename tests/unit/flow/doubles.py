@@ -193,6 +193,7 @@ class Part:
         self._server = server
         self.guarantees = Guarantees(locates=locates)
         self.live: dict[str, Whereabouts] = {}
+        self.on_hold: builtins.list[str] = []
 
     async def locate(self, ids: Sequence[str]) -> dict[str, Whereabouts]:
         found = {id: self.live[id] for id in ids if id in self.live} if self.guarantees.locates else {}
@@ -206,6 +207,9 @@ class Part:
 
     async def list(self, queue: str | None, after: str, limit: int) -> Sequence[Whereabouts]:
         return [self.live[id] for id in sorted(self.live) if id > after][:limit]
+
+    async def paused(self) -> Sequence[str]:
+        return self.on_hold
 
     async def records(self, ids: Sequence[str]) -> dict[str, Record]:
         return {id: self._server.kept[id] for id in ids if id in self._server.kept}

@@ -98,7 +98,7 @@ async def test_missing_members_are_found_far_into_a_wide_flow_and_in_its_plan() 
     await start(server, 6000)
     end(server, *range(5995))
     words = await text(server)
-    assert "step 5999 stands in the plan and is not written yet" in words
+    assert "step 5999 (resize) stands in the plan and is not written yet" in words
     assert "12 of 12 parts of its plan are still to be written" in words
 
 
