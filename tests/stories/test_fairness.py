@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from tq import TaskHandler, TaskQueuesManager, connect
+from tq import Actions, Task, TaskHandler, TaskQueuesManager, connect
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
 
@@ -69,3 +70,28 @@ async def test_quick_tasks_of_a_limited_kind_run_back_to_back(url: str, clock: V
         assert len(most) == 1000
         assert max(most) == 2
         assert clock.now() - began < 5
+
+
+async def test_a_worker_holds_no_more_of_a_multi_executors_tasks_than_its_groups_take(
+    url: str, clock: VirtualClock
+) -> None:
+    executors, groups = TaskQueuesManager(), list[list[int]]()
+
+    class Slow:
+        multiple, chunk_size, concurrency = True, 5, 2
+
+        async def on_tasks(self, tasks: Sequence[Task[int]], actions: Actions) -> None:
+            groups.append([task.payload for task in tasks])
+            await asyncio.sleep(10)
+            for task in tasks:
+                actions.success(task)
+
+    executors.register("slow", Slow())
+    async with harness(executors, url=url, clock=clock) as h:
+        await h.add(*[Task(type="slow", payload=number) for number in range(30)])
+        await h.handler.start()
+        await clock.sleep(5)
+        counts = await h.handler.queue("default").counts()
+        assert (counts["running"], counts["waiting"]) == (10, 20), "what it cannot run is left for others"
+        await clock.sleep(30)
+        assert sorted(groups) == [list(range(number, number + 5)) for number in range(0, 30, 5)]

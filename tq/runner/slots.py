@@ -38,13 +38,14 @@ class Line:
         """Return how many more may be claimed: the free slots, and as many to wait as were used up since last time.
 
         The allowance doubles while the line runs dry between two claims, and halves when much of it is left: quick
-        bodies are not starved by the way to the backend, slow ones are left for workers that can run them.
+        bodies are not starved by the way to the backend, slow ones are left for workers that can run them. Groups have
+        no allowance: a slot takes a whole one, and what waited for it beside others would be a group of the few.
         """
         limit = self.registration.limit
         if limit is None:
             return None
         if self.registration.options.multiple:
-            limit = self.registration.options.chunk_size
+            return max((limit - self.active) * self.registration.options.chunk_size - len(self.waiting), 0)
         if not self.waiting:
             self.ahead = min(max(self.ahead * 2, 1), MOST_AHEAD) if self.ended >= self.ahead else self.ahead
         elif len(self.waiting) > self.ahead // 2:
