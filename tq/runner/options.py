@@ -109,18 +109,17 @@ def _check_durations(values: dict[str, Any]) -> None:
         values["cancel_grace"] = seconds("cancel_grace", values["cancel_grace"])
     if "result_ttl" in values:
         values["result_ttl"] = 0.0 if values["result_ttl"] is None else seconds("result_ttl", values["result_ttl"])
-    backoff = values.get("backoff")
-    if isinstance(backoff, int | float):
+    if isinstance(backoff := values.get("backoff", Backoff()), int | float):
         values["backoff"] = Backoff(base=backoff)
-    elif backoff is not None and not isinstance(backoff, Backoff):
+    elif not isinstance(backoff, Backoff):
         raise InvalidInputError("backoff", backoff, "give seconds, or Backoff(base=…, cap=…, jitter=…)")
 
 
 def _check_counts(values: Mapping[str, Any]) -> None:
     smallest = {"retries": 0, "max_crashes": 0, "concurrency": 1, "chunk_size": 1, "max_concurrent_async": 1}
     for name, least in smallest.items():
-        value = values.get(name)
-        if value is None:
+        if name not in values or (values[name] is None and name in ("concurrency", "max_concurrent_async")):
             continue
+        value = values[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InvalidInputError(name, value, f"give a whole number, {least} or more")
