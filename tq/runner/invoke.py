@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -110,25 +109,23 @@ async def _in_thread(function: Callable[..., Any], arguments: Sequence[object], 
     """
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(threads, functools.partial(context.run, _plainly(function), *arguments))
+    running = loop.run_in_executor(threads, lambda: context.run(_caught, function, arguments))
     try:
-        value = await asyncio.shield(running)
+        value, error = await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+    if error is not None:
+        raise error
     return await value if inspect.isawaitable(value) else value
 
 
-def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with its StopIteration as a RuntimeError, as in a coroutine: no future would carry it."""
-
-    def call(*arguments: object) -> Any:
-        try:
-            return function(*arguments)
-        except StopIteration as error:
-            raise RuntimeError("the executor raised StopIteration") from error
-
-    return call
+def _caught(function: Callable[..., Any], arguments: Sequence[object]) -> tuple[Any, BaseException | None]:
+    """Call a function; what it raises is returned: no future carries a StopIteration, or a GeneratorExit."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:  # noqa: BLE001 -- raised again where the call is awaited
+        return None, error
 
 
 def _arguments(
