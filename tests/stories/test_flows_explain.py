@@ -147,9 +147,7 @@ async def test_a_step_that_ended_and_was_not_counted_says_how(
         ended = clock.now()
         await clock.sleep(30)
         words = await said(h, flow)
-        assert (
-            f"step 0 (step on media) ended as dead letter (no) at {at(ended)} and is not counted yet; it will" in words
-        )
+        assert f"step 0 (step on media) ended as dead letter (no) at {at(ended)} and is not counted yet" in words
 
 
 async def test_a_step_that_stands_in_the_plan_and_one_that_is_nowhere(
@@ -194,9 +192,7 @@ async def test_a_closed_flow_says_how_it_ended_and_where_its_join_is(url: str, c
         await h.handler.start()
         await clock.sleep(20)
         words = await said(h, flow)
-        assert (
-            f"Flow {flow} was aborted at {at(began + 10)}, by step 0: 0 of 2 succeeded, 1 failed, 1 missing." in words
-        )
+        assert f"Flow {flow} was aborted at {at(began + 10)}, by step 0: 0 of 2 succeeded, 1 failed, 1 missing" in words
         assert f"Its join {flow}.join (join on default) runs at worker {h.handler.worker_id}" in words
         await clock.sleep(150)
         assert f"ended as executed at {at(began + 110)}." in await said(h, flow)

@@ -13,9 +13,9 @@ from .explain import Explanation, MemberPlace, explain
 from .middleware import FlowMiddleware
 from .plan import WIDTH, plan_flow, split_wide
 from .reconcile import Reconciler, Tick
-from .redrive import plan_redrive
+from .redrive import plan_redrive, redriven_rows
 from .results import StepEntry, stream_results
-from .rows import reopened_row, verdict_rows
+from .rows import again_rows, reopened_row, verdict_rows
 
 __all__ = [
     "WIDTH",
@@ -27,11 +27,13 @@ __all__ = [
     "StepEntry",
     "Tick",
     "about",
+    "again_rows",
     "close_flows",
     "dispatch_joins",
     "explain",
     "plan_flow",
     "plan_redrive",
+    "redriven_rows",
     "reopened_row",
     "split_wide",
     "stream_results",

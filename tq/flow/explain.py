@@ -185,7 +185,9 @@ async def _members(backend: Backend, state: FlowState, told: About, now: float) 
 
 def _live(index: int, place: Whereabouts, now: float, paused: Container[str] = ()) -> MemberPlace:
     due = place.run_at <= now
-    standing, detail, until, since = Standing.WAITING, "", None, place.run_at
+    standing, detail = Standing.WAITING, ""
+    until: float | None = None
+    since: float | None = place.run_at
     match place.state:
         case State.HELD:
             standing, detail = Standing.HELD, place.held_by

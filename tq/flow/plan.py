@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from tq.clock import to_datetime
-from tq.codec import dumps, entity_tasks, message_of
+from tq.codec import dumps, message_of
 from tq.ids import join_id, step_id
 from tq.model import (
     Chunk,
@@ -16,18 +16,15 @@ from tq.model import (
     Flow,
     FlowRequest,
     Message,
-    Projection,
     Task,
-    TaskStatus,
-    build_projection,
 )
 
 from .about import describe
 from .membership import JOIN_INDEX, entity_words, join_words, membership_of
 from .parent import parent_words
-from .rows import started_row
+from .rows import scheduled_rows, started_row
 
-__all__ = ["WIDTH", "plan_flow", "scheduled_rows", "split_wide"]
+__all__ = ["WIDTH", "plan_flow", "split_wide"]
 
 WIDTH = 500
 """Up to so many members are written along with their flow; of a wider plan, as many go into one chunk."""
@@ -70,12 +67,6 @@ def plan_flow(request: FlowRequest, *, now: float, origin: Task[Any] | None, par
 def split_wide(effects: Effects) -> tuple[list[Effects], Effects]:
     """Part the chunks of wide plans, each to be committed by itself and first, from the seal that makes them count."""
     return [Effects(chunks=(chunk,)) for chunk in effects.chunks], replace(effects, chunks=())
-
-
-def scheduled_rows(messages: Iterable[Message], now: float) -> tuple[Projection, ...]:
-    """Return the rows of those members that have an entity of their own (FLOW-07)."""
-    rows = [build_projection(task, TaskStatus.SCHEDULED, now=now) for task, _ in entity_tasks(messages)]
-    return tuple([row for row in rows if row is not None])
 
 
 def _deadline(request: FlowRequest, now: float, parent: Ended | None) -> float | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any, cast
 
 from tq.codec import amend_body, decode_body
 from tq.errors import FlowStateError
-from tq.ids import join_id
-from tq.model import FlowState, Message, Reopen
+from tq.ids import join_id, step_id
+from tq.model import FlowState, Message, Projection, Reopen, StepStatus
+from tq.ports import Backend
 
+from .close import barrier_of
 from .membership import generation_stats
+from .plan import WIDTH
+from .results import entries
+from .rows import again_rows, reopened_row
 
-__all__ = ["plan_redrive"]
+__all__ = ["plan_redrive", "redriven_rows"]
 
 
 def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> Reopen:
@@ -42,6 +48,19 @@ def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> 
         deadline=deadline,
         stats=generation_stats(generation, deadline),
     )
+
+
+async def redriven_rows(backend: Backend, state: FlowState, now: float) -> tuple[Projection, ...]:
+    """Return the rows that a redrive begins anew: the flow's, and those of the members that run again."""
+    rows, ids = list(reopened_row(state, now)), list[str]()
+    async with aclosing(entries(barrier_of(backend), state)) as every:
+        async for step in every:
+            if step.status is not StepStatus.SUCCESS:
+                ids.append(step_id(state.id, step.index))
+    for start in range(0, len(ids), WIDTH):
+        records = await backend.store.records(ids[start : start + WIDTH])
+        rows += again_rows(records.values(), now)
+    return tuple(rows)
 
 
 def _join(state: FlowState, generation: int, now: float, deadline: float | None) -> Message:

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tq.codec import entity_tasks
 from tq.model import (
     Entity,
     Failed,
     FlowRequest,
     FlowState,
     Join,
+    Message,
     Outcome,
     Projection,
+    Record,
     Succeeded,
     TaskStatus,
     Verdict,
+    build_projection,
     projection_version,
 )
 
 from .about import about
 
-__all__ = ["ended_row", "reopened_row", "started_row", "verdict_rows"]
+__all__ = ["again_rows", "ended_row", "reopened_row", "scheduled_rows", "started_row", "verdict_rows"]
 
 _VERDICTS = {
     Verdict.ABORTED: (TaskStatus.FAILED, "flow_aborted"),
     Verdict.TIMED_OUT: (TaskStatus.FAILED, "flow_timeout"),
     Verdict.CANCELLED: (TaskStatus.CANCELLED, "flow_cancelled"),
 }
+
+
+def scheduled_rows(messages: Iterable[Message], now: float) -> tuple[Projection, ...]:
+    """Return the rows of those messages that have an entity of their own (FLOW-07)."""
+    rows = [build_projection(task, TaskStatus.SCHEDULED, now=now) for task, _ in entity_tasks(messages)]
+    return tuple([row for row in rows if row is not None])
+
+
+def again_rows(records: Iterable[Record], now: float) -> tuple[Projection, ...]:
+    """Return the rows of ended tasks that are to run again: scheduled, in the generation that follows."""
+    messages = [
+        Message(it.task_id, it.queue, it.type, it.body, now, it.generation + 1) for it in records if it.body is not None
+    ]
+    return scheduled_rows(messages, now)
 
 
 def _row(

@@ -10,8 +10,9 @@ from tq.model import Batch, Effects, FlowState, State, Verdict, Whereabouts
 from tq.ports import Backend
 
 from .close import barrier_of, close_flows
-from .plan import WIDTH, scheduled_rows
+from .plan import WIDTH
 from .results import missing
+from .rows import scheduled_rows
 
 __all__ = ["cancel_members", "cancels_members", "locate", "spread_members"]
 

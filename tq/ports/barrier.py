@@ -71,8 +71,10 @@ class FlowBarrierProvider(Protocol):
 
     @abstractmethod
     async def due(self, now: float, limit: int) -> Sequence[FlowState]:
-        """Return flows that something must be done for: deadline passed, closed and unconfirmed, plan not yet spread,
-        siblings to cancel (`cancel_siblings` or a cancelled verdict, and not tidied).
+        """Return flows that something must be done for.
+
+        Their deadline has passed, or they are closed and unconfirmed, or their plan is not yet spread, or siblings are
+        to be cancelled (`cancel_siblings` or a cancelled verdict, and not tidied).
         """
 
     @abstractmethod

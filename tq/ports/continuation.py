@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tq.model import NO_EFFECTS, Effects, Ended, FlowState, Task
+from tq.model import NO_EFFECTS, Effects, Ended, FlowState, Message, Task
 
 __all__ = ["Attachment", "Continuation"]
 
@@ -17,6 +17,10 @@ class Continuation(Protocol):
     @abstractmethod
     def begin(self, task: Task[Any], now: float) -> Effects:
         """Return what is written before the body runs. Pure; called for tasks that carry a flow or an entity."""
+
+    def added(self, messages: Sequence[Message], now: float) -> Effects:
+        """Return what is written along with tasks that an execution adds. Pure."""
+        return NO_EFFECTS
 
     def decided(self, states: Sequence[FlowState], now: float) -> Effects:
         """Return what is written when flows were decided, before their joins run. Pure."""

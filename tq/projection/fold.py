@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -50,6 +50,10 @@ class ProjectionFold(Continuation):
             return ()
         payload = _plain(task.payload) if self._include_payload else None
         return _guarded(task, partial(build_projection, task, TaskStatus.PROCESSING, now=now, payload=payload))
+
+    def added(self, messages: Sequence[Message], now: float) -> Effects:
+        rows = self.scheduled_rows(messages, now)
+        return Effects(projections=rows) if rows else NO_EFFECTS
 
     def begin(self, task: Task[Any], now: float) -> Effects:
         rows = self.processing_row(task, now)

@@ -87,7 +87,7 @@ def settle(
     """Return how this delivery ends, and everything that is written along with it.
 
     `task` is given where somebody else is concerned: it carries a flow or an entity, or has started flows. Only then
-    are the continuations asked. `noise` in -1 … 1 spreads retries.
+    are the continuations asked, but for what children bring. `noise` in -1 … 1 spreads retries.
     """
     message = delivery.message
     ending, stats, final = _ending(delivery, outcome, policy, now, noise)
@@ -100,6 +100,8 @@ def settle(
             effects = Effects(records=(record,))
     if said.children:
         effects += Effects(messages=tuple(said.children))
+        for continuation in continuations:
+            effects += continuation.added(said.children, now)
     if task is not None and continuations:
         ended = Ended(
             task=task,

@@ -14,6 +14,8 @@ from tq.model import Record, TaskStatus
 from tq.ports import Backend
 from tq.runner.door import whole
 
+from .reviving import revive
+
 __all__ = ["DeadLetter", "DeadLetters"]
 
 
@@ -99,7 +101,7 @@ class DeadLetters:
         A replayed task is a new generation. It never reopens a flow: for that there is `flow(id).redrive()`.
         """
         chosen = await self._chosen(ids, queue, type, limit)
-        return await self._backend.store.revive(chosen, self._clock.now())
+        return await revive(self._backend, chosen, self._clock.now())
 
     async def purge(
         self,

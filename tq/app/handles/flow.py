@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from tq.clock import Clock, seconds, to_datetime
 from tq.errors import FlowStateError, MissingPortError, UnknownFlowError
-from tq.flow import Explanation, close_flows, explain, plan_redrive, reopened_row
+from tq.flow import Explanation, close_flows, explain, plan_redrive, redriven_rows
 from tq.ids import join_id
 from tq.model import Batch, Effects, FlowState, Verdict
 from tq.ports import Backend, FlowBarrierProvider
@@ -126,8 +126,7 @@ class FlowHandle:
         reopen = plan_redrive(state, now, limit)
         if await locate(self._backend, state.flow.join.id) is not None:  # tried again, it must be told the same
             raise FlowStateError(self.id, f"the join of flow {self.id} has not ended: redrive the flow afterwards")
-        row = reopened_row(state, now)
-        effects = Effects(reopens=(reopen,), projections=row)
+        effects = Effects(reopens=(reopen,), projections=await redriven_rows(self._backend, state, now))
         await self._backend.commit(Batch(effects=[effects]))
         after = await self._state()
         if after.flow.generation != reopen.generation:

@@ -13,6 +13,7 @@ from tq.model import Record, State, TaskStatus, Verdict
 from tq.ports import Backend
 
 from .looking import Looker, Told, custodies, locate
+from .reviving import revive
 
 __all__ = ["TaskHandle"]
 
@@ -97,5 +98,5 @@ class TaskHandle:
         Raises:
             UnknownTaskError: no ending with a body is kept under this id.
         """
-        if not await self._backend.store.revive([self.id], self._clock.now()):
+        if not await revive(self._backend, [self.id], self._clock.now()):
             raise UnknownTaskError(self.id, f"task {self.id} has no dead letter that could be run again")
