@@ -245,7 +245,9 @@ class Station(Service):
     # --- by hand --------------------------------------------------------------------------------------------------
 
     async def drain(self, horizon: float = 0.0) -> None:
-        """Run everything that is due, and what that brings, until nothing is due and nothing runs."""
+        """Run what is due, and what that brings, until nothing is due and nothing runs; nothing once stopped."""
+        if self._stopping.is_set():
+            return
         worker = await self.open()
         while True:
             await worker.drain(horizon)
