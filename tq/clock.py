@@ -7,6 +7,7 @@ microsecond, and costs nothing to compare. In public values an instant is an awa
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -56,7 +57,7 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, delay: float) -> None:
-        await asyncio.sleep(delay if delay > 0 else 0)
+        await asyncio.sleep(max(0, delay))
 
     def timeout(self, delay: float | None) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(delay)
@@ -87,7 +88,7 @@ def seconds(field: str, duration: float | timedelta, *, zero: bool = True) -> fl
     value = duration.total_seconds() if isinstance(duration, timedelta) else duration
     if isinstance(value, bool) or not isinstance(value, int | float):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
         raise InvalidInputError(field, duration, "give seconds as a number, or a timedelta")
-    if value != value or value in (float("inf"), float("-inf")) or value < 0 or (value == 0 and not zero):
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
         rule = "zero or more" if zero else "more than zero"
         raise InvalidInputError(field, duration, f"give a finite number of seconds, {rule}")
     return float(value)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from tq.app.handles import DeadLetters, FlowHandle, QueueHandle, TaskHandle
 from tq.app.intake import Intake
@@ -23,7 +23,7 @@ from tq.flow import FlowMiddleware
 from tq.ids import flow_id, new_id
 from tq.lifecycle import Spawner
 from tq.manager import AsyncTaskManager
-from tq.model import Entity, FlowStep, Join, Message, Task, Tolerance
+from tq.model import FlowOptions, FlowStep, Join, Message, Task
 from tq.model.events import WorkerInfo
 from tq.ports import (
     Backend,
@@ -34,11 +34,11 @@ from tq.ports import (
     observer,
 )
 from tq.projection import Feed, ProjectionFold
-from tq.runner.actions import flow_request
 from tq.runner.door import whole
 from tq.runner.events import Events
 from tq.runner.options import ExecutorOptions
 from tq.runner.registry import TaskQueuesManager
+from tq.runner.request import flow_request
 from tq.runner.settings import WorkerSettings
 
 __all__ = ["TaskHandler"]
@@ -255,14 +255,8 @@ class TaskHandler:
         steps: Sequence[FlowStep],
         *,
         join: Join,
-        failure_policy: str | Tolerance = "continue",
-        timeout: float | timedelta | None = None,
-        entity: Entity | None = None,
-        key: str | None = None,
-        tolerate: float | None = None,
-        quorum: int | None = None,
-        cancel_siblings: bool = False,
         log_context: dict[str, str] | None = None,
+        **options: Unpack[FlowOptions],
     ) -> str:
         """Start a flow from outside executors; see `Actions.start_flow`.
 
@@ -271,15 +265,10 @@ class TaskHandler:
         await self._producer.hear()
         request = flow_request(
             self._intake,
-            new_id(self.clock.now()) if key is None else flow_id("handler", 0, key),
+            new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0, key),
             steps,
-            join=join,
-            policy=failure_policy,
-            timeout=timeout,
-            entity=entity,
-            tolerate=tolerate,
-            quorum=quorum,
-            cancel_siblings=cancel_siblings,
+            join,
+            options,
             log_context=log_context,
         )
         await self._added(await self._producer.start(request))

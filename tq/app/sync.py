@@ -7,11 +7,11 @@ import threading
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from tq.app.handler import TaskHandler
 from tq.errors import ConfigurationError
-from tq.model import Entity, FlowStep, Join, Task, TaskStatus, Tolerance
+from tq.model import FlowOptions, FlowStep, Join, Task, TaskStatus
 from tq.runner.registry import TaskQueuesManager
 
 __all__ = ["SyncClient"]
@@ -55,17 +55,10 @@ class SyncClient:
         steps: Sequence[FlowStep],
         *,
         join: Join,
-        failure_policy: str | Tolerance = "continue",
-        timeout: float | timedelta | None = None,
-        entity: Entity | None = None,
-        key: str | None = None,
+        **options: Unpack[FlowOptions],
     ) -> str:
         """See `TaskHandler.start_flow`."""
-        return self._call(
-            self._handler.start_flow(
-                steps, join=join, failure_policy=failure_policy, timeout=timeout, entity=entity, key=key
-            )
-        )
+        return self._call(self._handler.start_flow(steps, join=join, **options))
 
     def status(self, task_id: str) -> TaskStatus | Literal["unknown"]:
         """See `TaskHandle.status`."""

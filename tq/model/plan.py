@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from tq.errors import InvalidInputError
 from tq.model.entity import Entity
 
-__all__ = ["FailurePolicy", "FlowRequest", "FlowStep", "Join", "Member", "Tolerance", "quorum", "tolerate"]
+__all__ = [
+    "FailurePolicy",
+    "FlowOptions",
+    "FlowRequest",
+    "FlowStep",
+    "Join",
+    "Member",
+    "Tolerance",
+    "quorum",
+    "tolerate",
+]
 
 MAX_STEPS = 100_000
 
@@ -131,6 +142,23 @@ class FailurePolicy:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class FlowOptions(TypedDict, total=False):
+    """What every `start_flow` takes beside its steps and its join."""
+
+    failure_policy: str | Tolerance
+    """"continue" (the default), "abort", or what `tolerate` and `quorum` return."""
+    timeout: float | timedelta | None
+    """Seconds from the start to the deadline, at which the join runs with what there is."""
+    entity: Entity | None
+    """The domain object that the flow's row tells of."""
+    key: str | None
+    """What the flow's id is derived from, so that starting it twice starts it once."""
+    tolerate: float | None
+    quorum: int | None
+    cancel_siblings: bool
+    """Whether members still open at the verdict are cancelled."""
 
 
 class Member(NamedTuple):

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from logging import LoggerAdapter
-from typing import Any, Protocol
+from typing import Any, Unpack
 
 from tq.clock import seconds
 from tq.codec import loads
@@ -19,13 +19,11 @@ from tq.logcontext import child_logger, merge
 from tq.model import (
     MISSING,
     Deferred,
-    Entity,
     Failed,
-    FailurePolicy,
+    FlowOptions,
     FlowRequest,
     FlowStep,
     Join,
-    Member,
     Message,
     Missing,
     Outcome,
@@ -33,37 +31,14 @@ from tq.model import (
     Succeeded,
     Task,
     TaskStatus,
-    Tolerance,
 )
-from tq.model.plan import MAX_STEPS
 from tq.runner.door import MAX_RESULT, dump_plain, listed
+from tq.runner.outside import Outside
+from tq.runner.request import flow_request
 
-__all__ = ["MAX_CHILDREN", "Actions", "Attempt", "Outside", "failed_by", "flow_request"]
+__all__ = ["MAX_CHILDREN", "Actions", "Attempt", "failed_by"]
 
 MAX_CHILDREN = 1_000
-
-
-class Outside(Protocol):
-    """What actions need of the worker around them."""
-
-    def child(self, task: Task[Any], parent: Task[Any], occurrences: dict[bytes, int], *, inherit: bool) -> Message:
-        """Check a child and return its message, its id derived from the parent; it may `inherit` the log context."""
-        ...
-
-    def member(self, step: FlowStep) -> Member:
-        """Check a step and return it with its payload encoded."""
-        ...
-
-    def check_join(self, join: Join) -> None:
-        """Refuse a join that no queue takes."""
-        ...
-
-    def flow_results(self, task: Task[Any]) -> AsyncIterator[Mapping[str, Any]]:
-        """Stream the entries of the flow that `task` joins."""
-        ...
-
-    @property
-    def worker_id(self) -> str: ...
 
 
 class Attempt:
@@ -213,18 +188,17 @@ class Actions:
         steps: Sequence[FlowStep],
         *,
         join: Join,
-        failure_policy: str | Tolerance = "continue",
-        timeout: float | timedelta | None = None,
-        entity: Entity | None = None,
-        key: str | None = None,
-        tolerate: float | None = None,
-        quorum: int | None = None,
-        cancel_siblings: bool = False,
+        **options: Unpack[FlowOptions],
     ) -> str:
         """Start steps that run side by side, and a join that runs once, when each of them has an entry.
 
         The flow becomes real with this attempt's ending. Its id is derived from this task and `key` (by default the
         number of this call), so an attempt that is repeated starts the same flow, not a second one.
+
+        Args:
+            steps: the members.
+            join: the task that runs once every member has an entry.
+            options: `FlowOptions`: failure_policy, tolerate, quorum, cancel_siblings, timeout, entity, key.
 
         Returns:
             The flow's id.
@@ -234,19 +208,15 @@ class Actions:
         """
         attempt = self._live(self._current)
         task = attempt.task
+        key = options.get("key")
         name = f"#{attempt.calls}" if key is None else key
         attempt.calls += 1
         request = flow_request(
             self._outside,
             flow_id(task.id, task.generation, name),
             steps,
-            join=join,
-            policy=failure_policy,
-            timeout=timeout,
-            entity=entity,
-            tolerate=tolerate,
-            quorum=quorum,
-            cancel_siblings=cancel_siblings,
+            join,
+            options,
             log_context={} if self._of_group else merge(task.log_context, {}),
             consumer_id=self.consumer_id,
         )
@@ -297,54 +267,3 @@ def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None 
         status=TaskStatus.FAILED,
         exception=error,
     )
-
-
-def flow_request(
-    outside: Outside,
-    id: str,
-    steps: Sequence[FlowStep],
-    *,
-    join: Join,
-    policy: str | Tolerance,
-    timeout: float | timedelta | None,
-    entity: Entity | None,
-    tolerate: float | None,
-    quorum: int | None,
-    cancel_siblings: bool,
-    log_context: Mapping[str, str] | None,
-    consumer_id: str = "",
-) -> FlowRequest:
-    """Check what `start_flow` was given, here and in the handler alike.
-
-    Raises:
-        InvalidInputError: names the argument that is refused.
-    """
-    steps = listed("steps", steps, "give a list of FlowStep")
-    if len(steps) > MAX_STEPS:
-        raise InvalidInputError("steps", len(steps), f"start at most {MAX_STEPS:,} steps in one flow")
-    _must_be(Join, "join", join, 'give Join("the.type")')
-    if entity is not None:
-        _must_be(Entity, "entity", entity, "give Entity(type, id)")
-    for index, step in enumerate(steps):
-        _must_be(FlowStep, f"steps[{index}]", step, 'give FlowStep("the.type", payload=…)')
-    compiled = FailurePolicy.compile(
-        policy, len(steps), tolerate=tolerate, quorum=quorum, cancel_siblings=cancel_siblings
-    )
-    outside.check_join(join)
-    return FlowRequest(
-        id=id,
-        members=tuple([outside.member(step) for step in steps]),
-        join=join,
-        policy=compiled,
-        timeout=None if timeout is None else seconds("timeout", timeout, zero=False),
-        entity=entity,
-        log_context=log_context or {},
-        worker_id=outside.worker_id,
-        consumer_id=consumer_id,
-    )
-
-
-def _must_be(kind: type, field: str, value: object, way_out: str) -> None:
-    """Refuse a value of another type: what annotations promise, users do not always keep."""
-    if not isinstance(value, kind):
-        raise InvalidInputError(field, value, way_out)

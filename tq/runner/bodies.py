@@ -15,11 +15,12 @@ from tq.lifecycle import Spawner
 from tq.logcontext import bind, reset
 from tq.model import NO_EFFECTS, Effects, Failed, Outcome, Released, Succeeded
 from tq.ports import Attachment, Continuation
-from tq.runner.actions import Actions, Attempt, Outside
+from tq.runner.actions import Actions, Attempt
 from tq.runner.alarms import Alarm, Alarms
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
 from tq.runner.invoke import Resources, interrupted_outcome, invoke, invoke_group
+from tq.runner.outside import Outside
 from tq.runner.registry import Registration
 from tq.runner.slots import Line, Slots
 

@@ -29,7 +29,6 @@ from tq.model import (
     Renewal,
 )
 from tq.ports import Attachment, Backend, Continuation
-from tq.runner.actions import Outside
 from tq.runner.alarms import Alarms
 from tq.runner.bodies import Bodies
 from tq.runner.commit import Committer, Note
@@ -41,6 +40,7 @@ from tq.runner.handover import HandOver
 from tq.runner.invoke import Resources
 from tq.runner.keeper import LeaseKeeper
 from tq.runner.longruns import LongRuns
+from tq.runner.outside import Outside
 from tq.runner.pace import Pace
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.report import Reporter
