@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from enum import Enum, auto
 from pathlib import Path
+from urllib.parse import quote
 
 from tq.errors import ForeignDatabaseError
 
@@ -21,7 +24,6 @@ __all__ = ["APPLICATION_ID", "MIGRATIONS", "UNFINISHED", "check_file", "migrate"
 APPLICATION_ID = 0x74712D31
 """Stands in the header of every file of ours: "tq-1"."""
 
-_MAGIC = b"SQLite format 3\0"
 
 UNFINISHED = (
     "(verdict IS NOT NULL AND confirmed = 0 OR spread < chunks"
@@ -123,31 +125,45 @@ MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
 
 
 def check_file(path: str) -> None:
-    """Look at the first bytes of a file, without SQLite: merely opening another program's database may change it.
+    """Look at a file as if it could never change: merely opening another program's database may change it.
+
+    The look is SQLite's own. Whoever opens and closes the file beside it takes the locks away that the connections of
+    this process hold; the next process to leave then believes itself the last, and removes the log they still write.
 
     Raises:
         ForeignDatabaseError: it is neither empty nor ours.
     """
-    if not _is_ours(path) and not _was_empty(Path(f"{path}-journal")):
-        # Another process may have been about to write the first bytes, and be done by now.
-        header = _header(path)
-        if not header.startswith(_MAGIC):
-            raise ForeignDatabaseError(f"{path} is not a database; give another path")
-        if not _is_ours(path):
-            raise ForeignDatabaseError(f"{path} belongs to another program; give another path")
+    if _seen(path) in _OURS or _was_empty(Path(f"{path}-journal")):
+        return
+    seen = _seen(path)  # another process may have been about to write the first bytes, and be done by now
+    if seen is _Seen.NO_DATABASE:
+        raise ForeignDatabaseError(f"{path} is not a database; give another path")
+    if seen is _Seen.FOREIGN:
+        raise ForeignDatabaseError(f"{path} belongs to another program; give another path")
 
 
-def _is_ours(path: str) -> bool:
-    header = _header(path)
-    return not header or (header.startswith(_MAGIC) and int.from_bytes(header[68:72]) == APPLICATION_ID)
+class _Seen(Enum):
+    NOTHING = auto()
+    """It is not there, empty, or not to be read: SQLite will say it in its own words."""
+    OURS = auto()
+    FOREIGN = auto()
+    NO_DATABASE = auto()
 
 
-def _header(path: str) -> bytes:
+_OURS = (_Seen.NOTHING, _Seen.OURS)
+
+
+def _seen(path: str) -> _Seen:
     try:
-        with Path(path).open("rb") as opened:
-            return opened.read(100)
+        if not Path(path).stat().st_size:
+            return _Seen.NOTHING
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as db:
+            found: int = db.execute("PRAGMA application_id").fetchone()[0]
     except OSError:
-        return b""  # not there yet, or not to be read: SQLite will say it in its own words
+        return _Seen.NOTHING
+    except sqlite3.DatabaseError as error:
+        return _Seen.NO_DATABASE if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB else _Seen.NOTHING
+    return _Seen.OURS if found == APPLICATION_ID else _Seen.FOREIGN
 
 
 def _was_empty(journal: Path) -> bool:

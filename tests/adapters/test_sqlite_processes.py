@@ -65,6 +65,39 @@ def test_processes_share_the_work_and_never_a_task(tmp_path: Path) -> None:
     assert sorted(settled + left) == sorted(f"w{w}.{n}.{p}" for w in range(3) for n in range(40) for p in range(5))
 
 
+PASSER_BY = """
+import asyncio, sys
+from tq.clock import SystemClock
+from tq.model import Message
+from tq_sqlite import SqliteBackend, SqliteSettings
+
+async def main():
+    backend = SqliteBackend(SqliteSettings(path=sys.argv[1]), SystemClock())
+    await backend.queue.add([Message(sys.argv[2], "q", "t", b"{}", 0.0)])
+    await backend.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.realtime
+async def test_a_process_that_leaves_takes_no_log_away_from_those_that_stay(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "tq.db"
+    backend = open_backend(url(path), clock=clock)
+    async with backend.keeper():  # a connection more, opened while the others hold their locks
+        for name in ("a", "b"):
+            await backend.queue.add([message(f"ours {name}")])
+            command = [sys.executable, "-c", PASSER_BY, path, f"theirs {name}"]
+            await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
+            assert path.with_name("tq.db-wal").exists(), "whoever leaves must not believe itself the last"
+    added = ["ours a", "ours b", "theirs a", "theirs b"]
+    assert sorted(await backend.queue.locate(added)) == added
+    await backend.close()
+    backend = open_backend(url(path), clock=clock)
+    assert sorted(await backend.queue.locate(added)) == added
+    await backend.close()
+
+
 @pytest.mark.realtime
 async def test_what_another_process_adds_is_noticed(tmp_path: Path, clock: Clock) -> None:
     ours, theirs = (
