@@ -66,8 +66,8 @@ def reclaim(db: Connection) -> None:
         return
     dead = db.execute(
         "SELECT l.solo, l.seq, l.token FROM tq_claims c CROSS JOIN tq_leases l ON l.token = c.token"
-        " WHERE c.until <= ?1 AND l.until <= ?1",
-        (db.now,),
+        " WHERE c.until <= ? AND l.until <= ?",
+        (db.now, db.now),
     ).fetchall()
     if dead:
         db.executemany("DELETE FROM tq_leases WHERE token = ? AND seq = ?", [(token, seq) for _, seq, token in dead])
@@ -151,7 +151,8 @@ def _hand_out(db: Connection, rows: Sequence[Row], claim: Claim, place: Place) -
         (token, until, numbers([row[15] for row in rows])),
     )
     db.execute(
-        "INSERT INTO tq_claims (token, until) VALUES (?1, ?2) ON CONFLICT (token) DO UPDATE SET until = min(until, ?2)",
+        "INSERT INTO tq_claims (token, until) VALUES (?, ?)"
+        " ON CONFLICT (token) DO UPDATE SET until = min(until, excluded.until)",
         (token, until),
     )
     remembered = db.seqs

@@ -146,7 +146,7 @@ def revive_members(db: Connection, asked: Reopen, missing: Sequence[int]) -> lis
 def advance_flow(db: Connection, flow_id: str, spread: int | None, tidied: bool | None) -> None:  # noqa: FBT001 -- as the port
     """Note how far spreading has come, never back, or that nothing is left to tidy up."""
     if spread is not None:
-        db.execute("UPDATE tq_flows SET spread = ?1 WHERE id = ?2 AND spread < ?1", (spread, flow_id))
+        db.execute("UPDATE tq_flows SET spread = ? WHERE id = ? AND spread < ?", (spread, flow_id, spread))
     if tidied is not None:
         db.execute("UPDATE tq_flows SET tidied = ? WHERE id = ?", (int(tidied), flow_id))
 

@@ -177,8 +177,8 @@ def renew(db: Connection, receipts: Sequence[Receipt], lease: float) -> Renewal:
 def lower_bounds(db: Connection, tokens: Iterable[str], until: float) -> None:
     """Keep the promise of `tq_claims`: none of a claim's leases ends before its row says."""
     db.executemany(
-        "INSERT INTO tq_claims (token, until) VALUES (?1, ?2)"
-        " ON CONFLICT (token) DO UPDATE SET until = ?2 WHERE until > ?2",
+        "INSERT INTO tq_claims (token, until) VALUES (?, ?)"
+        " ON CONFLICT (token) DO UPDATE SET until = excluded.until WHERE until > excluded.until",
         [(token, until) for token in sorted(tokens)],
     )
 

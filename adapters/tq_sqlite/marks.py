@@ -72,9 +72,9 @@ def write_marks(db: Connection, marks: Sequence[tuple[Mark, bool]]) -> list[str]
 def _keep_late(db: Connection, marks: Sequence[Mark]) -> None:
     """Keep successes that came after the verdict: they count when the flow is opened again."""
     db.executemany(
-        "INSERT INTO tq_late (flow, idx, result) SELECT ?1, ?2, ?3"
-        " WHERE EXISTS (SELECT 1 FROM tq_flows WHERE id = ?1 AND ?2 BETWEEN 0 AND total - 1) ON CONFLICT DO NOTHING",
-        [(mark.flow_id, mark.index, mark.result) for mark in marks],
+        "INSERT INTO tq_late (flow, idx, result) SELECT ?, ?, ?"
+        " WHERE EXISTS (SELECT 1 FROM tq_flows WHERE id = ? AND ? BETWEEN 0 AND total - 1) ON CONFLICT DO NOTHING",
+        [(mark.flow_id, mark.index, mark.result, mark.flow_id, mark.index) for mark in marks],
     )
 
 

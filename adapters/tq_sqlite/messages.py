@@ -33,13 +33,13 @@ _insert = Insert(
 )
 
 _COUNTS = (
-    "SELECT queue, due <= ?1, count(*) FROM tq_waiting GROUP BY 1, 2",
+    "SELECT queue, due <= :now, count(*) FROM tq_waiting GROUP BY 1, 2",
     # Messages behind another one of their lane wait, too, though not in tq_waiting.
-    """SELECT m.queue, m.cancelled_at > 0 OR m.run_at <= ?1, count(*) FROM tq_messages m
+    """SELECT m.queue, m.cancelled_at > 0 OR m.run_at <= :now, count(*) FROM tq_messages m
         WHERE m.lane <> '' AND m.held = '' AND EXISTS
             (SELECT 1 FROM tq_messages o WHERE o.lane = m.lane AND o.lane <> '' AND o.seq < m.seq) GROUP BY 1, 2""",
-    "SELECT m.queue, 2, count(*) FROM tq_leases l CROSS JOIN tq_messages m ON m.seq = l.seq WHERE ?1 GROUP BY 1, 2",
-    "SELECT queue, 3, count(*) FROM tq_messages WHERE held <> '' AND ?1 GROUP BY 1, 2",
+    "SELECT m.queue, 2, count(*) FROM tq_leases l CROSS JOIN tq_messages m ON m.seq = l.seq GROUP BY 1, 2",
+    "SELECT queue, 3, count(*) FROM tq_messages WHERE held <> '' GROUP BY 1, 2",
 )
 _STATES = ("delayed", "waiting", "running", "held")
 
@@ -220,7 +220,7 @@ def counts(db: Connection) -> Mapping[str, Mapping[str, int]]:
     """Count live messages by queue and state; looks at what waits, runs or is held, never at bodies."""
     found: dict[str, dict[str, int]] = {}
     for sql in _COUNTS:
-        for queue, kind, number in db.execute(sql, (db.now,)):
+        for queue, kind, number in db.execute(sql, {"now": db.now}):
             row = found.setdefault(queue, {"waiting": 0, "delayed": 0, "running": 0, "held": 0})
             row[_STATES[kind]] += number
     return found

@@ -44,7 +44,7 @@ def promote(db: Connection, gone: Iterable[tuple[int, str]]) -> None:
     for seq, lane in gone:
         if lane:
             db.execute(
-                f"{_ENTER} WHERE seq = (SELECT min(seq) FROM tq_messages WHERE lane = ?1 AND lane <> '') AND seq > ?2"
+                f"{_ENTER} WHERE seq = (SELECT min(seq) FROM tq_messages WHERE lane = ? AND lane <> '') AND seq > ?"
                 " AND held = '' ON CONFLICT DO NOTHING",
                 (lane, seq),
             )
