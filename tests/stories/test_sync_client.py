@@ -1,0 +1,146 @@
+"""`SyncClient`: tasks are added from code that has no event loop, by as many threads as there are."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tq import Actions, FlowStep, Join, SyncClient, Task, TaskHandler, TaskQueuesManager, TaskStatus
+from tq.errors import (
+    AddTasksError,
+    ConfigurationError,
+    InvalidInputError,
+    PayloadError,
+    ResultNotKeptError,
+    TaskFailedError,
+)
+
+
+def executors() -> TaskQueuesManager:
+    """Return what the workers of this story run."""
+    made = TaskQueuesManager()
+
+    @made.task("double")
+    async def double(payload: int) -> int:
+        return payload * 2
+
+    @made.task("fails")
+    async def fails(payload: None) -> None:
+        raise ValueError("no")
+
+    @made.executor("join", store_on_success=True)
+    async def join(task: Task[Any], actions: Actions) -> None:
+        actions.success(task, [step["result"] for step in task.payload["flow_results"]["steps"]])
+
+    return made
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/tq.db"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[SyncClient]:
+    with SyncClient(url, executors()) as client:
+        yield client
+
+
+def work(url: str) -> None:
+    """Run whatever is due, as a worker in another process would."""
+
+    async def drain() -> None:
+        async with TaskHandler.connect(url, executors()) as handler:
+            await handler.drain()
+
+    asyncio.run(drain())
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "tq-sync-client"]
+
+
+def test_tasks_are_added_and_their_results_read(client: SyncClient, url: str) -> None:
+    first, second, third = client.add_tasks(
+        [Task(type="double", payload=4), Task(type="double", payload=5), Task(type="fails")]
+    )
+    assert client.status(first) is TaskStatus.SCHEDULED
+    with pytest.raises(TimeoutError):
+        client.result(first, timeout=0.05)
+    work(url)
+    assert [client.result(task_id) for task_id in (first, second)] == [8, 10]
+    assert client.status(third) is TaskStatus.FAILED
+    with pytest.raises(TaskFailedError, match="no"):
+        client.result(third)
+    with pytest.raises(ResultNotKeptError):
+        client.result("nobody")
+
+
+def test_a_flow_is_started(client: SyncClient, url: str) -> None:
+    steps = [FlowStep("double", payload=number) for number in range(3)]
+    flow = client.start_flow(steps, join=Join("join"), timeout=60, key="once")
+    assert client.start_flow(steps, join=Join("join"), timeout=60, key="once") == flow
+    work(url)
+    assert client.result(f"{flow}.join") == [0, 2, 4]
+
+
+def test_what_is_refused_is_refused_here(client: SyncClient) -> None:
+    with pytest.raises(PayloadError, match=r"payload is refused: got 'four'"):
+        client.add_tasks([Task(type="double", payload="four")])
+    with pytest.raises(InvalidInputError, match="queue_id"):
+        client.add_tasks([Task(type="double", payload=4, queue_id="nowhere")])
+    with pytest.raises(AddTasksError):
+        client.add_tasks([Task(type="double", payload=4), Task(type="double", payload="four")])
+    assert client.add_tasks([]) == []
+
+
+def test_many_threads_may_use_one_client(client: SyncClient, url: str) -> None:
+    def add(number: int) -> str:
+        [task_id] = client.add_tasks([Task(type="double", payload=number)])
+        return task_id
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(add, range(40)))
+        work(url)
+        results = list(pool.map(client.result, ids))
+    assert results == [number * 2 for number in range(40)]
+
+
+async def test_it_may_be_used_where_a_loop_runs_already(url: str) -> None:
+    with SyncClient(url) as client:
+        [task_id] = client.add_tasks([Task(type="double", payload=1)])
+        assert client.status(task_id) is TaskStatus.SCHEDULED
+
+
+def test_a_client_without_executors_takes_whatever_can_be_written(url: str) -> None:
+    with SyncClient(url) as client:
+        client.add_tasks([Task(type="anything", queue_id="anywhere", payload={"free": ["form"]})])
+        with pytest.raises(PayloadError):
+            client.add_tasks([Task(type="anything", payload=float("nan"))])
+
+
+def test_closing_ends_its_thread_and_may_be_repeated(url: str) -> None:
+    before = threads()
+    client = SyncClient(url)
+    assert len(threads()) == len(before) + 1
+    client.close()
+    client.close()
+    assert threads() == before
+    with pytest.raises(ConfigurationError, match="closed"):
+        client.add_tasks([Task(type="double", payload=1)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options"), [("no url", {}), ("pigeon://x", {}), ("memory://", {"lease": 0}), ("memory://", {"odd": 1})]
+)
+def test_a_client_that_cannot_be_opened_leaves_no_thread(wrong: str, options: dict[str, Any]) -> None:
+    before = threads()
+    with pytest.raises((InvalidInputError, ConfigurationError)):
+        SyncClient(wrong, **options)
+    assert threads() == before
