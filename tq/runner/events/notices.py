@@ -64,6 +64,8 @@ class Notices(Observers):
 
         Returns when it has been heard, or after a few seconds with a provider that does not answer.
         """
+        if not self.wants_notes:
+            return  # nobody else is waited for here
         await self.flush()  # a report under way takes off what it told; else that would be told twice
         stats = [counts.stats(queue, self.worker.worker_id) for queue, counts in self._counts.items() if counts.total]
         for queue_stats in stats:
