@@ -64,6 +64,11 @@ class Pace:
         self._due_at = math.inf if hop.next_due is None else hop.next_due
         self._next_look = min(max(self._due_at, present + SHORTEST_SLEEP), present + self._poll_interval)
 
+    def look_by(self, instant: float) -> None:
+        """Look again by then, whatever the last claim said of what it was not to hand out."""
+        self._due_at = min(self._due_at, instant)
+        self._next_look = min(self._next_look, instant)
+
     def notify(self) -> None:
         """Something may have fallen due, whatever the last claim said."""
         self._next_look = -math.inf

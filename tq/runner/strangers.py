@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tq.clock import Clock
+from tq.runner.execution import Execution
 
 __all__ = ["Strangers"]
 
@@ -19,9 +20,11 @@ class Strangers:
         self._clock = clock
         self._until: dict[tuple[str, str], float] = {}
 
-    def given_back(self, queue: str, type: str, delay: float) -> None:
-        """A task of this kind comes again in `delay` seconds."""
-        self._until[queue, type] = self._clock.now() + delay + STEP_ASIDE
+    def given_back(self, execution: Execution, delay: float) -> None:
+        """Its task comes again in `delay` seconds. Of a known type only this body is not understood: others are."""
+        if execution.registration is None:
+            message = execution.delivery.message
+            self._until[message.queue, message.type] = self._clock.now() + delay + STEP_ASIDE
 
     def caps(self) -> dict[tuple[str, str], int]:
         """Return what is not to be claimed now, as caps of zero."""

@@ -46,6 +46,7 @@ from tq.runner.registry import TaskQueuesManager
 from tq.runner.report import Reporter
 from tq.runner.settings import WorkerSettings
 from tq.runner.slots import Slots
+from tq.runner.strangers import Strangers
 from tq.runner.suspects import Suspects
 
 __all__ = ["Worker"]
@@ -85,6 +86,7 @@ class Worker(Service):
         self._endings = Endings(clock, continuations)
         self._committer = Committer(backend, clock, self._endings.refused)
         self._slots = Slots(settings.concurrency, executors.registrations())
+        self._strangers = Strangers(clock)
         self._pace = Pace(clock, settings.concurrency, backend.poll_interval)
         self._report = Reporter(events, clock)
         self._alarms = Alarms(clock, self._spawner)
@@ -167,6 +169,7 @@ class Worker(Service):
         for item in pending:
             self._endings.let_go(item.settlement.receipt)
         self._pace.made(hop, claim, settled=len(pending))
+        self._pace.look_by(self._strangers.until)
         await self._report.written(pending, hop)
         await self._note_lost()
         if hop.closed:
@@ -203,7 +206,8 @@ class Worker(Service):
         if not self._may_claim or not (self._pace.due or self._endings.pending):
             return None
         limit = self._pace.wanted(self._in_line)
-        return Claim(self.queues, limit, self._token(), self.settings.lease, self._slots.caps())
+        caps = {**self._slots.caps(), **self._strangers.caps()}
+        return Claim(self.queues, limit, self._token(), self.settings.lease, caps)
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its way: to a body, to a body of its own, or to its end."""
@@ -222,6 +226,7 @@ class Worker(Service):
             held[execution.id] = execution
             if verdict.outcome is not None:
                 if isinstance(verdict.outcome, Released):
+                    self._strangers.given_back(execution, verdict.outcome.delay)
                     log.warning(
                         "task %s is given back for %g s: %s",
                         execution.id,
