@@ -198,7 +198,7 @@ async def test_an_exception_is_kept_with_text_traceback_and_details(url: str, cl
 
     given = {"imported_from": "elsewhere", "batch": "b-1"}
     async with harness(executors, url=url, clock=clock) as h:
-        [task_id] = await h.run(work.task(None, execution_stats=given))
+        [task_id] = await h.run(Task(type="work", execution_stats=given))
         stats = await h.stats(task_id)
         assert stats.pop("last_error_stack").startswith("Traceback")
         assert stats == {
