@@ -87,7 +87,7 @@ async def test_a_process_that_leaves_takes_no_log_away_from_those_that_stay(tmp_
     async with backend.keeper():  # a connection more, opened while the others hold their locks
         for name in ("a", "b"):
             await backend.queue.add([message(f"ours {name}")])
-            command = [sys.executable, "-c", PASSER_BY, path, f"theirs {name}"]
+            command = [sys.executable, "-c", PASSER_BY, str(path), f"theirs {name}"]
             await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
             assert path.with_name("tq.db-wal").exists(), "whoever leaves must not believe itself the last"
     added = ["ours a", "ours b", "theirs a", "theirs b"]

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 from tq.clock import Clock
-from tq.errors import BackendError
 from tq.lifecycle import Service
 from tq.model import Delivery, Renewal
 from tq.ports import Backend, Keeper
@@ -25,6 +24,8 @@ log = logging.getLogger("tq.keeper")
 
 TICK = 1.0
 BLOCKED_AFTER = 2.5
+LAST_WAIT = 10.0
+"""Seconds for which a stop waits for a renewal that hangs; the thread dies with the process."""
 
 
 class LeaseKeeper(Service):
@@ -52,11 +53,17 @@ class LeaseKeeper(Service):
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warned = False
+        self._next_round = self._ticked + lease / 3
 
     async def _main(self) -> None:
         if self._clock.virtual:
-            async with self._backend.keeper() as keeper:
-                await self._rounds(keeper)
+            while not self._stopping.is_set():
+                try:
+                    async with self._backend.keeper() as keeper:
+                        await self._rounds(keeper)
+                except Exception as error:  # noqa: BLE001 -- as below
+                    log.warning("leases cannot be renewed, trying again: %s", error)
+                    await self._pause(self._again)
             return
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._in_thread, name="tq-leases", daemon=True)
@@ -67,7 +74,7 @@ class LeaseKeeper(Service):
                 await self._pause(TICK)
         finally:
             self._quit.set()
-            await self._loop.run_in_executor(None, self._thread.join)
+            await self._loop.run_in_executor(None, self._thread.join, LAST_WAIT)
 
     async def _pause(self, delay: float) -> None:
         try:
@@ -78,43 +85,51 @@ class LeaseKeeper(Service):
 
     async def _rounds(self, keeper: Keeper) -> None:
         while not self._stopping.is_set():
-            await self._pause(self._lease / 3)
+            await self._pause(self._next_round - self._clock.monotonic())
             if (renewal := await self._round(keeper)) is not None:
                 self._renewed(renewal)
 
     async def _round(self, keeper: Keeper) -> Renewal | None:
         held = self._held()
+        now = self._clock.monotonic()
+        self._next_round = now + self._lease / 3
         if not held:
             return None
         try:
             return await keeper.renew(held, self._lease)
-        except BackendError as error:
+        except Exception as error:  # noqa: BLE001 -- as below
             log.warning("leases could not be renewed, trying again: %s", error)
+            self._next_round = now + self._again
             return None
 
+    @property
+    def _again(self) -> float:
+        """Seconds after which a renewal that failed is tried again: well before the leases run out."""
+        return min(TICK, self._lease / 6)
+
     def _in_thread(self) -> None:
-        try:
-            asyncio.run(self._thread_main())
-        except Exception:  # the thread is a last line: its end must be seen
-            log.exception("lease renewal has ended; running tasks will be handed to others when their leases run out")
+        while not self._quit.is_set():
+            try:
+                asyncio.run(self._thread_main())
+            except Exception as error:  # noqa: BLE001 -- without this thread every long task runs twice: it never gives up
+                log.warning("leases cannot be renewed, trying again: %s", error)
+                self._quit.wait(self._again)
 
     async def _thread_main(self) -> None:
         async with self._backend.keeper() as keeper:
-            next_round = self._clock.monotonic() + self._lease / 3
             while not self._quit.is_set():
                 await self._clock.sleep(min(0.1, self._lease / 10))
                 now = self._clock.monotonic()
                 if self._stalled(now - self._ticked):
                     continue
-                if now < next_round:
+                if now < self._next_round:
                     continue
                 renewal = await self._round(keeper)
-                next_round = now + (self._lease / 3 if renewal is not None or not self._held() else TICK)
                 if renewal is not None and (renewal.lost or renewal.cancelled) and self._loop is not None:
                     try:
                         self._loop.call_soon_threadsafe(self._renewed, renewal)
                     except RuntimeError:  # the loop was closed without a stop: nobody is left to tell
-                        return
+                        self._quit.set()
 
     def _stalled(self, age: float) -> bool:
         """Warn, once per stall, that the loop is blocked; tell whether renewing has to end."""
