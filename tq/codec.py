@@ -245,8 +245,12 @@ def _datetime(instant: float | None) -> Any:
 
 
 def stats_of(message: Message) -> dict[str, Any]:
-    """Return the execution stats that a message carries."""
-    return cast("dict[str, Any]", loads(message.stats)) if message.stats else {}
+    """Return the execution stats that a message carries; of bytes that are none, none: no task may stay for them."""
+    try:
+        stats: object = loads(message.stats) if message.stats else {}
+    except WireError:
+        return {}
+    return cast("dict[str, Any]", stats) if type(stats) is dict else {}
 
 
 def message_of(task: Task[Any], payload: bytes, now: float, metadata: Mapping[str, Any] | None = None) -> Message:

@@ -60,13 +60,12 @@ class Spawner:
             return False
         return True
 
-    async def close(self) -> None:
-        """Cancel what still runs and wait for it to end."""
+    async def close(self, timeout: float | None = None) -> int:
+        """Cancel what still runs and wait for it to end; return how many have not, after `timeout` seconds."""
         tasks = set(self._tasks) - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        return len((await asyncio.wait(tasks, timeout=timeout))[1]) if tasks else 0
 
 
 class Service:

@@ -257,13 +257,18 @@ class Actions:
 def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None = None) -> Failed:
     """Return the failure that an exception, or a text, amounts to."""
     if error is None or isinstance(error, str):
-        return Failed(error or "", meta=meta or {})
+        return Failed(_text(error or ""), meta=meta or {})
     stack = "".join(traceback.format_exception(error))
     return Failed(
-        str(error) or type(error).__name__,
-        stack=stack[-16_384:],
+        _text(str(error)) or type(error).__name__,
+        stack=_text(stack[-16_384:]),
         meta=meta or {},
         final=isinstance(error, NonRetryableError),
         status=TaskStatus.FAILED,
         exception=error,
     )
+
+
+def _text(words: str) -> str:
+    """Return words that can be stored: the name of a file may hold half a character, and errors tell of files."""
+    return words if words.isascii() else words.encode("utf-8", "backslashreplace").decode()

@@ -130,6 +130,7 @@ class Bodies:
     def _free(self, line: Line, execution: Execution) -> None:
         if not execution.slot_freed:
             execution.slot_freed = True
+            self._slots.overdue -= execution.overdue
             self._slots.end(line)
         if self._slots.ready:
             self.start_ready()
@@ -151,7 +152,7 @@ class Bodies:
 
     async def _given_payload(self, execution: Execution, registration: Registration) -> Outcome | None:
         """Give the execution its checked payload, and a join its results."""
-        if self._attachment is None or not execution.is_join:
+        if self._attachment is None or not execution.is_join or execution.interrupted is not None:
             return self._checked(execution, registration)
         try:
             execution.attached = await self._attachment.attach(execution.task)
@@ -216,8 +217,14 @@ class Bodies:
             if not execution.settled:
                 log.warning("task %s was cancelled and has not ended; it is settled without it", execution.id)
                 self._finish(execution, interrupted_outcome(execution, None))
+                self._left_behind(execution)
 
         self._alarms.after(grace, over)
+
+    def _left_behind(self, execution: Execution) -> None:
+        if execution.settled and execution.begun and not execution.slot_freed:
+            execution.overdue = True
+            self._slots.overdue += 1
 
     def _over(self, line: Line, execution: Execution) -> None:
         """The body took longer than `handoff_timeout`: try to move it, and free its slot if it moved."""
@@ -234,7 +241,20 @@ class Bodies:
     # --- a group --------------------------------------------------------------------------------------------------
 
     async def _run_group(self, line: Line, group: Sequence[Execution]) -> None:
-        registration, options = line.registration, line.registration.options
+        try:
+            await self._run_members(line.registration, group)
+        except asyncio.CancelledError as error:
+            for execution in group:
+                self._finish(execution, interrupted_outcome(execution, error))
+        except Exception as error:  # noqa: BLE001 -- as above
+            for execution in group:
+                self._finish(execution, _unfit(execution, error))
+        self._slots.overdue -= sum(execution.overdue for execution in group)
+        self._slots.end(line)
+        self.start_ready()
+        self._wake()
+
+    async def _run_members(self, registration: Registration, group: Sequence[Execution]) -> None:
         started_at = self._clock.now()
         ready: list[Execution] = []
         effects = NO_EFFECTS
@@ -253,10 +273,7 @@ class Bodies:
         if effects:
             await self._write_quietly(effects)
         if ready:
-            await self._run_ready(registration, ready, started_at, options.timeout)
-        self._slots.end(line)
-        self.start_ready()
-        self._wake()
+            await self._run_ready(registration, ready, started_at, registration.options.timeout)
 
     def _group_timed_out(self, group: Sequence[Execution]) -> None:
         for execution in group:

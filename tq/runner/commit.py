@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tq.clock import Clock
 from tq.errors import BackendError, ContentRefusedError
-from tq.model import Batch, Claim, Effects, Hop, Outcome, Receipt, Settlement
+from tq.model import NO_EFFECTS, Batch, Claim, Effects, Hop, Outcome, Receipt, Settlement
 from tq.ports import Backend
 from tq.runner.execution import Execution
 
@@ -67,7 +67,10 @@ class Committer:
         """
         for item in pending:
             if item.settlement.effects.chunks:
-                await self._write_chunks(item)
+                try:
+                    await self._write_chunks(item)
+                except ContentRefusedError as error:
+                    self._condemn(item, error)
         try:
             hop = await self._commit(pending, notes, claim)
         except ContentRefusedError as error:
@@ -114,19 +117,24 @@ class Committer:
         if not pending:
             raise error
         culprit = pending[0]
+        whole = self._condemn(culprit, error)
+        for effects in (whole.effects, Effects(records=whole.effects.records), NO_EFFECTS):
+            culprit.settlement = whole._replace(effects=effects)
+            try:
+                return await self._commit([culprit], [], claim)
+            except ContentRefusedError as again:
+                log.error("nor does it take the dead letter of task %s: %s", whole.receipt.id, again)  # noqa: TRY400
+                error = again
+        raise error
+
+    def _condemn(self, culprit: Pending, error: ContentRefusedError) -> Settlement:
+        """Let a task whose ending is refused end as a dead letter."""
         log.error("the backend refuses the outcome of task %s: %s", culprit.settlement.receipt.id, error)
         if culprit.execution is None:
             raise error
         replacement = self._refuse(culprit.execution, error)
-        whole = replacement.settlement
-        culprit.outcome = replacement.outcome  # events tell how it really ended
-        for settlement in (whole, whole._replace(effects=Effects(records=whole.effects.records))):
-            culprit.settlement = settlement
-            try:
-                return await self._commit([culprit], [], claim)
-            except ContentRefusedError as again:
-                error = again
-        raise error
+        culprit.settlement, culprit.outcome = replacement.settlement, replacement.outcome  # as events tell of it
+        return culprit.settlement
 
     async def _write_chunks(self, item: Pending) -> None:
         """Write the chunks of a wide plan ahead of the settlement that seals it."""

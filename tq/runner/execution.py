@@ -44,6 +44,7 @@ class Execution:
         "handed_off",
         "interrupted",
         "moving",
+        "overdue",
         "payload",
         "registration",
         "settled",
@@ -71,6 +72,8 @@ class Execution:
         self.ended_meanwhile: Outcome | None = None
         self.begun = False
         """Whether the body's coroutine has been entered: cancelled before that, it would never free its slot."""
+        self.overdue = False
+        """Whether it was settled without its body, which has not ended yet."""
         self.settled = False
         self.shares_body = False
         self.slot_freed = False

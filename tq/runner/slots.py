@@ -68,6 +68,8 @@ class Slots:
         """Make the slots; `limited` executors have their line, and with it their cap, before their first task."""
         self.concurrency = concurrency
         self.running = 0
+        self.overdue = 0
+        """Tasks that are settled while their bodies run on: they hold slots, and no lease."""
         self._lines: dict[Registration, Line] = {one: Line(one) for one in limited if one.limit is not None}
         self._ready: deque[Line] = deque()
 

@@ -41,6 +41,8 @@ class Suspects:
         """An execution has ended, alone or not."""
         if execution is self._alone:
             self._alone = None
+        elif execution in self._waiting:  # cancelled, or lost, before its turn: nobody may wait for it any more
+            self._waiting.remove(execution)
 
     def drop(self) -> list[Execution]:
         """Give up those that have not started."""

@@ -53,7 +53,8 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("tq.worker")
 
-RETURN_AFTER = 5.0
+LAST_GRACE = 10.0
+"""Seconds for which a stop waits, after its grace period, for what was told to end."""
 
 
 class Worker(Service):
@@ -199,7 +200,7 @@ class Worker(Service):
     @property
     def _in_line(self) -> int:
         """Tasks that hold, or wait for, one of the handler's slots."""
-        return self._endings.in_line - self._slots.in_limited_lines
+        return self._endings.in_line + self._slots.overdue - self._slots.in_limited_lines
 
     def _claim(self) -> Claim | None:
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
@@ -234,6 +235,8 @@ class Worker(Service):
                         verdict.outcome.reason,
                     )
                 self._finish(execution, verdict.outcome)
+            elif self._stopping.is_set():
+                self._finish(execution, Released(reason="shutdown"))
             elif verdict.alone:
                 self._suspects.add(execution)
             elif execution.registration is not None:
@@ -378,7 +381,8 @@ class Worker(Service):
             except TimeoutError:
                 await self._release_running()
         self._alarms.clear()
-        await super().stop()
+        if left := await self._spawner.close(LAST_GRACE):
+            log.warning("%d bodies were cancelled and do not end; they are left behind, their tasks given back", left)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _release_running(self) -> None:
@@ -390,5 +394,5 @@ class Worker(Service):
         await self._clock.sleep(0)
         for execution in running:
             self._finish(execution, Released(reason="shutdown"))
-        if self._main_task is not None:
-            await asyncio.wait([self._main_task])
+        if self._main_task is not None:  # a backend that does not even answer is not waited for either
+            await asyncio.wait([self._main_task], timeout=LAST_GRACE)
