@@ -11,6 +11,7 @@ import pytest
 
 from tq import Actions, Task, TaskQueuesManager, TaskStatus
 from tq.clock import SystemClock
+from tq.model.task import TaskOptions
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
 
@@ -256,3 +257,29 @@ async def test_plain_functions_may_overlap_in_threads(url: str) -> None:
         ids = await h.run(meet.task(0), meet.task(1))
         for number, task_id in enumerate(ids):
             await h.assert_succeeded(task_id, number)
+
+
+async def test_a_function_of_nothing_is_called_and_added_without_a_payload(url: str, clock: VirtualClock) -> None:
+    executors = TaskQueuesManager()
+
+    @executors.task("nightly")
+    def nightly() -> int:
+        return 7
+
+    assert nightly() == 7
+    async with harness(executors, url=url, clock=clock) as h:
+        [task_id] = await h.run(nightly.task(retries=2))
+        await h.assert_succeeded(task_id, 7)
+
+
+def test_the_options_of_a_task_are_fields_of_it() -> None:
+    fields = set(Task.__dataclass_fields__)
+    assert fields - set(TaskOptions.__annotations__) == {
+        "type",
+        "queue_id",
+        "payload",
+        "generation",
+        "attempt",
+        "fence",
+    }
+    assert set(TaskOptions.__annotations__) <= fields

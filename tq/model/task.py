@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, TypeVar, cast, final
+from typing import Any, Final, Generic, TypedDict, TypeVar, cast, final
 
 from tq.clock import seconds, to_instant
 from tq.errors import InvalidInputError
 from tq.model.entity import Entity
 
-__all__ = ["MISSING", "Missing", "Task"]
+__all__ = ["MISSING", "Missing", "Task", "TaskOptions"]
 
 P = TypeVar("P", covariant=True)
 
@@ -119,6 +119,24 @@ class Task(Generic[P]):
     def flow_meta(self) -> Mapping[str, Any] | None:
         """`flow_id`, `step_index`, `total_steps`, `join` for members and joins of a flow, else None (FLOW-31)."""
         return cast("Mapping[str, Any] | None", self.metadata.get("flow_meta"))
+
+
+class TaskOptions(TypedDict, total=False):
+    """What a producer may say of a task beside its type, queue and payload: those fields of `Task`."""
+
+    id: str
+    execute_at: datetime | None
+    expires_at: datetime | None
+    retries: int | None
+    retry_after: float | timedelta | None
+    force_store: bool
+    partition_key: str | None
+    task_group: str | None
+    task_hash: str | None
+    entity: Entity | None
+    metadata: Mapping[str, Any]
+    created_at: datetime | None
+    execution_stats: Mapping[str, Any]
 
 
 def _refuse(task: object, name: str, _value: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpa
 
 from tq.errors import InvalidInputError, RegistrationError
 from tq.model import Task
+from tq.model.task import TaskOptions
 from tq.runner.actions import Actions
 from tq.runner.door import Shape
 from tq.runner.options import DAY, ExecutorOptions, OptionArguments, options_from
@@ -91,16 +92,24 @@ class TaskFunction(Generic[P, A, R]):
     """A function registered with `.task`: still callable, and able to make its own tasks."""
 
     def __init__(self, function: Callable[Concatenate[P, A], R], registration: Registration) -> None:
-        self.function = function
+        self.function: Callable[..., Any] = function
         self.registration = registration
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", registration.type)
         self.__wrapped__ = function
 
-    def __call__(self, payload: P, /, *args: A.args, **kwargs: A.kwargs) -> R:
-        return self.function(payload, *args, **kwargs)
+    @overload
+    def __call__(self: TaskFunction[None, [], R]) -> R: ...
+    @overload
+    def __call__(self, payload: P, /, *args: A.args, **kwargs: A.kwargs) -> R: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever `A` may be
+        return self.function(*args, **kwargs)
 
-    def task(self, payload: P, /, **options: Any) -> Task[P]:
+    @overload
+    def task(self: TaskFunction[None, [], R], /, **options: Unpack[TaskOptions]) -> Task[None]: ...
+    @overload
+    def task(self, payload: P, /, **options: Unpack[TaskOptions]) -> Task[P]: ...
+    def task(self, payload: Any = None, /, **options: Unpack[TaskOptions]) -> Task[Any]:
         """Return a task for this executor; `options` are further fields of `Task`."""
         return Task(type=self.registration.type, queue_id=self.registration.queue, payload=payload, **options)
 
@@ -128,7 +137,7 @@ class ExecutorFunction(Generic[P]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    def task(self, payload: P, /, **options: Any) -> Task[P]:
+    def task(self, payload: P, /, **options: Unpack[TaskOptions]) -> Task[P]:
         """Return a task for this executor; `options` are further fields of `Task`."""
         return Task(type=self.registration.type, queue_id=self.registration.queue, payload=payload, **options)
 
