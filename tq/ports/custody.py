@@ -100,7 +100,7 @@ class Custody(Protocol):
         """Return per queue: `waiting` (due), `delayed` (not yet due), `running`, `held`."""
 
     @abstractmethod
-    async def pause(self, queue: str, paused: bool) -> None:
+    async def pause(self, queue: str, paused: bool) -> None:  # noqa: FBT001 -- read as one: pause("mail", True)
         """Stop, or resume, handing out messages of this queue, for every worker; survives restarts."""
 
     @abstractmethod
