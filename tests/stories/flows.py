@@ -44,7 +44,8 @@ class Stage:
     async def _step(self, task: Task[Any], actions: Actions) -> None:
         self.ran.append(task.id)
         self.seen[task.id] = task
-        orders: dict[str, Any] = task.payload if isinstance(task.payload, dict) else {"result": task.payload}
+        given: Any = task.payload
+        orders = cast("dict[str, Any]", given) if isinstance(given, dict) else {"result": given}
         try:
             await asyncio.sleep(orders.get("sleep", 0.0))
         except asyncio.CancelledError:

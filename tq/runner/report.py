@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from tq.clock import Clock
 from tq.codec import loads
@@ -158,7 +159,7 @@ class Reporter:
 
 def warn_of_another_plan(request: FlowRequest, known: FlowState) -> None:
     """Say so where a flow that is there already was to be started with another plan (D-52)."""
-    told = loads(known.flow.meta) if known.flow.meta else {}
+    told = cast("Mapping[str, Any]", loads(known.flow.meta) if known.flow.meta else {})
     if told.get("digest") != request.digest:
         log.warning("flow %s was started already, with another plan; nothing changes", request.id)
 
