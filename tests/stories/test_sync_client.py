@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tq import Actions, FlowStep, Join, SyncClient, Task, TaskHandler, TaskQueuesManager, TaskStatus
+from tq.app import sync
 from tq.errors import (
     AddTasksError,
     ConfigurationError,
@@ -134,6 +135,19 @@ def test_closing_ends_its_thread_and_may_be_repeated(url: str) -> None:
     assert threads() == before
     with pytest.raises(ConfigurationError, match="closed"):
         client.add_tasks([Task(type="double", payload=1)])
+
+
+def test_closing_ends_the_calls_of_other_threads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "LAST_CALLS", 0.05)
+    client = SyncClient(url)
+    [task_id] = client.add_tasks([Task(type="double", payload=1)])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.result, task_id)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.1)
+        client.close()
+        with pytest.raises(ConfigurationError, match="closed while it waited"):
+            waiting.result(timeout=10)
 
 
 @pytest.mark.parametrize(

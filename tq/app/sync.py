@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -17,6 +18,9 @@ from tq.runner.registry import TaskQueuesManager
 __all__ = ["SyncClient"]
 
 T = TypeVar("T")
+
+LAST_CALLS = 1.0
+"""Seconds for which closing lets calls of other threads come to their end."""
 
 
 class SyncClient:
@@ -31,6 +35,8 @@ class SyncClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="tq-sync-client", daemon=True)
         self._thread.start()
         self._closed = False
+        self._changing = threading.Lock()
+        """Held while a call is handed to the loop, or the loop is ended: no call may be left on a loop that stands."""
         try:
             self._handler = self._call(self._open(url, executors, options))
         except BaseException:
@@ -41,10 +47,15 @@ class SyncClient:
         return await TaskHandler.connect(url, executors, **options).__aenter__()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._closed:
-            work.close()
-            raise ConfigurationError("this SyncClient is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._changing:
+            if self._closed:
+                work.close()
+                raise ConfigurationError("this SyncClient is closed")
+            answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return answer.result()
+        except CancelledError as error:
+            raise ConfigurationError("this SyncClient was closed while it waited") from error
 
     def add_tasks(self, tasks: Sequence[Task[Any]]) -> list[str]:
         """See `TaskHandler.add_tasks`."""
@@ -70,9 +81,23 @@ class SyncClient:
 
     def close(self) -> None:
         """Close the connection and end the thread; may be called twice."""
-        if not self._closed:
-            self._call(self._handler.close())
+        with self._changing:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+        finally:
             self._end_loop()
+
+    async def _leave(self) -> None:
+        """Close, and end the calls of other threads: they wait for answers that nobody would give any more."""
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, waiting = await asyncio.wait(others, timeout=LAST_CALLS)
+            for other in waiting:
+                other.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        await self._handler.close()
 
     def _end_loop(self) -> None:
         self._closed = True
