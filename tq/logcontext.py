@@ -99,7 +99,9 @@ async def _within(store: Mapping[str, str], work: Coroutine[Any, Any, T]) -> T:
 # --- the context of a task --------------------------------------------------------------------------------------------
 
 
-def check_log_context(context: object) -> tuple[Mapping[str, str] | None, list[str]]:
+def check_log_context(
+    context: object, field: str = "metadata.log_context"
+) -> tuple[Mapping[str, str] | None, list[str]]:
     """Check a context at submission; return what is kept of it, and warnings that the caller logs with the task's id.
 
     More than `MAX_KEYS` keys: the alphabetically first are kept (LOG-10). Larger than `MAX_BYTES` after that: all of it
@@ -109,14 +111,14 @@ def check_log_context(context: object) -> tuple[Mapping[str, str] | None, list[s
         InvalidInputError: it is no mapping of strings to strings; the error names the key.
     """
     if not isinstance(context, Mapping):
-        raise InvalidInputError("metadata.log_context", context, "give a mapping of strings to strings")
+        raise InvalidInputError(field, context, "give a mapping of strings to strings")
     given = cast("Mapping[object, object]", context)
     kept: dict[str, str] = {}
     for key, value in given.items():
         if not isinstance(key, str):
-            raise InvalidInputError("metadata.log_context", key, "give keys that are strings")
+            raise InvalidInputError(field, key, "give keys that are strings")
         if not isinstance(value, str):
-            raise InvalidInputError(f"metadata.log_context[{key!r}]", value, "give a string, such as str(value)")
+            raise InvalidInputError(f"{field}[{key!r}]", value, "give a string, such as str(value)")
         kept[key] = value
     warnings: list[str] = []
     if len(kept) > MAX_KEYS:
@@ -124,18 +126,18 @@ def check_log_context(context: object) -> tuple[Mapping[str, str] | None, list[s
         kept = {name: kept[name] for name in names[:MAX_KEYS]}
         cut = ", ".join(names[MAX_KEYS : MAX_KEYS + 5])
         warnings.append(f"log_context has {len(names)} keys, {MAX_KEYS} are kept; cut: {cut}{' …' * (len(names) > 15)}")
-    size = _size(kept)
+    size = _size(kept, field)
     if size > MAX_BYTES:
         warnings.append(f"log_context takes {size} bytes as JSON, {MAX_BYTES} are allowed; it is dropped")
         return None, warnings
     return kept, warnings
 
 
-def _size(context: Mapping[str, str]) -> int:
+def _size(context: Mapping[str, str], field: str) -> int:
     try:
         return len(json.dumps(context, ensure_ascii=False, separators=(",", ":")).encode())
     except UnicodeEncodeError as error:
-        raise InvalidInputError("metadata.log_context", dict(context), f"give text that is UTF-8: {error}") from error
+        raise InvalidInputError(field, dict(context), f"give text that is UTF-8: {error}") from error
 
 
 def merge(parent: Mapping[str, str] | None, child: Mapping[str, str] | None) -> Mapping[str, str]:

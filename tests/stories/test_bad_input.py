@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel, Field
 
-from tq import Actions, Entity, FlowStep, Join, Task, TaskQueuesManager
+from tq import Actions, Backoff, Entity, FlowStep, Join, Task, TaskQueuesManager
 from tq.errors import AddTasksError, InvalidInputError, PayloadError
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
@@ -244,9 +244,9 @@ FLOWS: list[tuple[dict[str, Any], str, str]] = [
     ({"steps": STEP}, "steps", "list of FlowStep"),
     ({"steps": None}, "steps", "list of FlowStep"),
     ({"steps": ["free"]}, "steps[0]", "FlowStep"),
-    ({"steps": [FlowStep("free", queue="nowhere")]}, "step.queue", "known are: default"),
-    ({"steps": [FlowStep("typed", payload={"lat": "x"})]}, "payload.lat", "must fit Place"),
-    ({"steps": [FlowStep("free", payload=NAN)]}, "payload", "finite"),
+    ({"steps": [STEP, FlowStep("free", queue="nowhere")]}, "steps[1].queue", "known are: default"),
+    ({"steps": [STEP, FlowStep("typed", payload={"lat": "x"})]}, "steps[1].payload.lat", "must fit Place"),
+    ({"steps": [FlowStep("free", payload=NAN)]}, "steps[0].payload", "finite"),
     ({"join": "join"}, "join", 'Join("the.type")'),
     ({"join": None}, "join", 'Join("the.type")'),
     ({"join": Join("join", queue="nowhere")}, "join.queue", "known are: default"),
@@ -283,3 +283,65 @@ async def test_a_refused_flow_is_not_started(
         await h.assert_succeeded(task_id, "went on")
         assert await h.flows() == []
         await h.assert_quiet()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"retries": -1}, "step.retries"),
+        ({"retries": True}, "step.retries"),
+        ({"retry_after": -5}, "step.retry_after"),
+        ({"retry_after": NAN}, "step.retry_after"),
+        ({"partition_key": 3}, "step.partition_key"),
+        ({"entity": "item-1"}, "step.entity"),
+    ],
+)
+def test_a_step_is_refused_as_it_is_made(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        FlowStep("free", **given)
+    assert caught.value.field == name
+
+
+@pytest.mark.spec("LOG-10", "LOG-11")
+async def test_the_log_context_of_a_flow_has_the_limits_of_any_other(
+    url: str, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    executors, seen = TaskQueuesManager(), list[dict[str, str]]()
+
+    @executors.executor("work")
+    async def work(task: Task[Any], actions: Actions) -> None:
+        seen.append(dict(task.log_context))
+        actions.success(task)
+
+    keys = {f"k{number:02}": "v" for number in range(12)}
+    async with harness(executors, url=url, clock=clock) as h:
+        for given in ({"a": "b"}, keys, {"a": "x" * 1100}):
+            await h.handler.start_flow([], join=Join("work"), log_context=given)
+        for wrong, name in ((5, "log_context"), ("ab", "log_context"), ({"a": 1}, "log_context['a']")):
+            with pytest.raises(InvalidInputError) as caught:
+                await h.handler.start_flow([], join=Join("work"), log_context=cast("Any", wrong))
+            assert caught.value.field == name
+        await h.drain()
+    assert sorted(len(context) for context in seen) == [0, 1, 10]
+    assert caplog.text.count("log_context") == 2
+
+
+async def test_a_step_waits_for_its_retry_as_long_as_it_says(url: str, clock: VirtualClock) -> None:
+    executors, began = TaskQueuesManager(), list[float]()
+
+    @executors.task("work", retries=1, backoff=Backoff(jitter=0.0))
+    async def work() -> None:
+        began.append(clock.now())
+        raise ValueError("not yet")
+
+    @executors.task("join")
+    async def join() -> None: ...
+
+    async with harness(executors, url=url, clock=clock) as h:
+        step = FlowStep("work", retry_after=timedelta(seconds=40))
+        await h.handler.start_flow([step], join=Join("join"))
+        await h.drain()
+        await h.later(39)
+        assert len(began) == 1
+        await h.later(2)
+        assert len(began) == 2

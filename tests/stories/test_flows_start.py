@@ -286,7 +286,7 @@ async def test_what_could_never_join_is_refused_at_the_door(url: str, clock: Vir
         refused: list[tuple[dict[str, Any], str]] = [
             ({"join": "join"}, "join"),
             ({"join": Join("join", queue="nowhere")}, "join.queue"),
-            ({"steps": [FlowStep("step", queue="nowhere")]}, "step.queue"),
+            ({"steps": [FlowStep("step", queue="nowhere")]}, r"steps\[0\].queue"),
             ({"steps": ["step"]}, r"steps\[0\]"),
             ({"steps": [FlowStep("step", queue="media", payload=object())]}, "payload"),
             ({"failure_policy": "whatever"}, "failure_policy"),

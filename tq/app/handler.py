@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -255,7 +255,7 @@ class TaskHandler:
         steps: Sequence[FlowStep],
         *,
         join: Join,
-        log_context: dict[str, str] | None = None,
+        log_context: Mapping[str, str] | None = None,
         **options: Unpack[FlowOptions],
     ) -> str:
         """Start a flow from outside executors; see `Actions.start_flow`.
@@ -263,14 +263,10 @@ class TaskHandler:
         With `key` the flow's id is derived from it: a second start under the same key changes nothing.
         """
         await self._producer.hear()
-        request = flow_request(
-            self._intake,
-            new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0, key),
-            steps,
-            join,
-            options,
-            log_context=log_context,
-        )
+        id = new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0, key)
+        if log_context is not None:
+            log_context = self._intake.log_context(log_context, "log_context", f"flow {id}")
+        request = flow_request(self._intake, id, steps, join, options, log_context=log_context)
         await self._added(await self._producer.start(request))
         return request.id
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from tq.clock import Clock, to_datetime
+from tq.clock import Clock, seconds, to_datetime
 from tq.codec import loads, message_of
 from tq.errors import InvalidInputError, MissingPortError, PayloadError
 from tq.flow import stream_results
@@ -113,14 +113,22 @@ class Intake:
                 "leave it out: tq writes it for the members of flows; a task made from one needs metadata of its own"
             )
             raise InvalidInputError("metadata.flow_meta", task.metadata["flow_meta"], way_out)
-        given = task.metadata.get("log_context")
-        if given is None:
+        if (given := task.metadata.get("log_context")) is None:
             return _plain(task.metadata, "metadata")
-        checked, warnings = check_log_context(given)
-        for warning in warnings:
-            log.warning("task %s: %s", task.id or task.type, warning)
+        checked = self.log_context(given, "metadata.log_context", f"task {task.id or task.type}")
         rest = {key: value for key, value in task.metadata.items() if key != "log_context"}
         return _plain(rest if checked is None else {**rest, "log_context": dict(checked)}, "metadata")
+
+    def log_context(self, given: object, field: str, whose: str) -> Mapping[str, str] | None:
+        """Check a log context; warn of what is left out of it.
+
+        Raises:
+            InvalidInputError: it is no mapping of strings to strings.
+        """
+        checked, warnings = check_log_context(given, field)
+        for warning in warnings:
+            log.warning("%s: %s", whose, warning)
+        return checked
 
     # --- what executors ask for -----------------------------------------------------------------------------------
 
@@ -152,7 +160,8 @@ class Intake:
         if registration is not None and registration.keyed:
             as_task = Task[Any](type=step.type, queue_id=step.queue, entity=step.entity)
             key = registration.partition_key(as_task, payload) or key
-        return Member(step.type, step.queue, payload, step.entity, step.retries, step.retry_after, key)
+        wait = None if step.retry_after is None else seconds("step.retry_after", step.retry_after)
+        return Member(step.type, step.queue, payload, step.entity, step.retries, wait, key)
 
     def check_join(self, join: Join) -> None:
         """Refuse a flow that could never join (D-49)."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, TypedDict
 
+from tq.clock import seconds
 from tq.errors import InvalidInputError
 from tq.model.entity import Entity
 
@@ -31,18 +32,30 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class FlowStep:
-    """One member of a flow: `FlowStep("images.resize", queue="media", payload={...})`."""
+    """One member of a flow: `FlowStep("images.resize", queue="media", payload={...})`.
+
+    Raises:
+        InvalidInputError: a field is refused, before the flow is anywhere.
+    """
 
     type: str
     queue: str = field(default="default", kw_only=True)
     payload: Any = field(default=None, kw_only=True)
     entity: Entity | None = field(default=None, kw_only=True)
     retries: int | None = field(default=None, kw_only=True)
-    retry_after: float | None = field(default=None, kw_only=True)
+    retry_after: float | timedelta | None = field(default=None, kw_only=True)
     partition_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _check_target("step", self.type, self.queue)
+        if self.entity is not None and not isinstance(self.entity, Entity):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError("step.entity", self.entity, "give Entity(type, id)")
+        if self.retries is not None and (type(self.retries) is not int or self.retries < 0):
+            raise InvalidInputError("step.retries", self.retries, "give a whole number, zero or more")
+        if self.retry_after is not None:
+            seconds("step.retry_after", self.retry_after)
+        if self.partition_key is not None and not isinstance(self.partition_key, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError("step.partition_key", self.partition_key, "give a string, or none")
 
 
 @dataclass(frozen=True, slots=True)

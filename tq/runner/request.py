@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tq.clock import seconds
 from tq.errors import InvalidInputError
-from tq.model import Entity, FailurePolicy, FlowOptions, FlowRequest, FlowStep, Join
+from tq.model import Entity, FailurePolicy, FlowOptions, FlowRequest, FlowStep, Join, Member
 from tq.model.plan import MAX_STEPS
 from tq.runner.door import listed
 from tq.runner.outside import Outside
@@ -50,7 +50,7 @@ def flow_request(
     outside.check_join(join)
     return FlowRequest(
         id=id,
-        members=tuple([outside.member(step) for step in steps]),
+        members=tuple([_member(outside, index, step) for index, step in enumerate(steps)]),
         join=join,
         policy=policy,
         timeout=None if timeout is None else seconds("timeout", timeout, zero=False),
@@ -59,6 +59,15 @@ def flow_request(
         worker_id=outside.worker_id,
         consumer_id=consumer_id,
     )
+
+
+def _member(outside: Outside, index: int, step: FlowStep) -> Member:
+    """Check a step; a refusal says which of them it is."""
+    try:
+        return outside.member(step)
+    except InvalidInputError as error:
+        field = f"steps[{index}].{error.field.removeprefix('step.')}"
+        raise type(error)(field, error.value, error.way_out) from error
 
 
 def _must_be(kind: type, field: str, value: object, way_out: str) -> None:
