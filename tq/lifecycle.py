@@ -75,6 +75,9 @@ class Service:
     quiet. Subclasses override `_main`, which ends by itself soon after `_stopping` is set, and may override `_cleanup`.
     """
 
+    patience: float | None = None
+    """Seconds for which a stop waits for `_main` before it is cancelled; None for as long as it takes."""
+
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
         self._spawner = Spawner()
@@ -94,7 +97,7 @@ class Service:
         """Ask it to end and wait until it has."""
         self._stopping.set()
         if self._main_task is not None and self._main_task is not asyncio.current_task():
-            await asyncio.wait([self._main_task])
+            await asyncio.wait([self._main_task], timeout=self.patience)
         await self._spawner.close()
 
     async def kill(self) -> None:

@@ -151,8 +151,9 @@ async def test_a_stop_leaves_bodies_behind_that_do_not_end(url: str, clock: Virt
 # --- stops ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("where", ["hop", "round"])
 async def test_a_stop_does_not_wait_for_a_backend_that_does_not_answer(
-    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     executors = TaskQueuesManager()
 
@@ -163,10 +164,16 @@ async def test_a_stop_does_not_wait_for_a_backend_that_does_not_answer(
         if batch.settlements:
             await asyncio.Event().wait()
 
+    async def due(now: float, limit: int) -> object:
+        return await asyncio.Event().wait()
+
     backend = connect(url, clock=clock)
     handler = on(backend, executors, clock, grace_period=5)
     await handler.add_tasks([work.task(None)])
-    intercept(backend, monkeypatch, before=hang)
+    if where == "hop":
+        intercept(backend, monkeypatch, before=hang)
+    else:
+        monkeypatch.setattr(backend.barrier, "due", due)
     await handler.start()
     await clock.sleep(1)
     async with clock.timeout(60):

@@ -32,6 +32,8 @@ class Round:
 class Upkeep(Service):
     """Goes its rounds until stopped. A round that fails is logged and comes again; it never stops the others."""
 
+    patience = 10.0  # rounds are repeated wherever they were cut off: no stop waits for a server that does not answer
+
     def __init__(self, clock: Clock, rounds: Sequence[Round], trouble: Trouble) -> None:
         super().__init__()
         self._clock = clock
