@@ -82,6 +82,33 @@ async def test_a_batch_by_hand_takes_from_its_queue_only(url: str, clock: Virtua
 async def nothing(payload: None) -> None: ...
 
 
+@pytest.mark.spec("ADP-06")
+async def test_what_ends_in_one_instant_is_written_in_one_go(
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executors = TaskQueuesManager()
+
+    @executors.task("work", store_on_success=True)
+    async def work(payload: int) -> int:
+        await clock.sleep(1)
+        return payload
+
+    async with harness(executors, url=url, clock=clock) as h:
+        ids = await h.add(*[work.task(number) for number in range(50)])
+        commit, written = h.handler.backend.commit, list[int]()
+
+        async def counted(batch: Batch, claim: Claim | None = None) -> Hop:
+            written.append(len(batch.settlements))
+            return await commit(batch, claim)
+
+        monkeypatch.setattr(h.handler.backend, "commit", counted)
+        await h.drain()
+        assert sum(written) == 50
+        assert sum(size > 0 for size in written) <= 3, "a few wake first, the others together"
+        for number, task_id in enumerate(ids):
+            await h.assert_succeeded(task_id, number)
+
+
 @pytest.mark.spec("IMM-06")
 async def test_the_immediate_queue_has_nothing_left_to_take(clock: VirtualClock) -> None:
     async with harness(of_every_ending(), url="immediate://", clock=clock) as h:
@@ -134,7 +161,7 @@ async def test_start_returns_at_once_and_later_tasks_are_taken_up(url: str, cloc
         assert len(ran) == 4
 
 
-@pytest.mark.spec("CON-01", "CON-08", "CON-09", "MQ-10", "MEM-07")
+@pytest.mark.spec("CON-08", "CON-09", "MQ-10", "MEM-07")
 async def test_a_worker_tells_of_its_start_and_its_stop_once_however_often_it_is_stopped(
     url: str, clock: VirtualClock, probe: Probe
 ) -> None:

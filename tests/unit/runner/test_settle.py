@@ -41,7 +41,7 @@ def stats(settlement: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.spec("STO-06", "RES-01")
+@pytest.mark.spec("RES-01")
 def test_a_success_removes_and_is_recorded_as_the_options_say() -> None:
     plain = settle(delivery(), Succeeded(b"1"), Policy(), NOW)
     assert (plain.ending, plain.effects) == (Remove(), NO_EFFECTS)
