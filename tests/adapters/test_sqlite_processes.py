@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tq.clock import Clock, SystemClock
-from tq.model import Batch, Claim, Message, Remove, Settlement
+from tq.model import Batch, Claim, Flow, Mark, Message, Remove, Settlement, StepStatus
 from tq_sqlite import SqliteBackend, SqliteSettings, open_backend
 
 
@@ -63,6 +63,50 @@ def test_processes_share_the_work_and_never_a_task(tmp_path: Path) -> None:
     assert len(settled) == len(set(settled))
     left = asyncio.run(work(path, "last", 0))
     assert sorted(settled + left) == sorted(f"w{w}.{n}.{p}" for w in range(3) for n in range(40) for p in range(5))
+
+
+async def mark_all(path: str, mine: int) -> list[int]:
+    """Mark every member of the flow, each in a transaction of its own; return what the barrier answered."""
+    backend = SqliteBackend(SqliteSettings(path=path, synchronous="OFF"), SystemClock())
+    barrier, answers = backend.barrier, list[int]()
+    assert barrier is not None
+    for number in range(MEMBERS):
+        marks = [Mark("f", (number * STEPS[mine]) % MEMBERS, StepStatus.SUCCESS)]
+        answers += [state.answer for state in await barrier.batch_decrement_and_check(marks)]
+    await backend.close()
+    return answers
+
+
+MEMBERS, STEPS = 200, (1, 7, 11)
+
+
+def run_marks(path: str, mine: int, answers: "Queue[list[int]]") -> None:
+    answers.put(asyncio.run(mark_all(path, mine)))
+
+
+@pytest.mark.spec("BAR-09", "INV-05")
+def test_processes_that_count_one_flow_count_each_member_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "tq.db")
+
+    async def opened() -> None:
+        backend = SqliteBackend(SqliteSettings(path=path), SystemClock())
+        join = Message("f.join", "q", "join", b"{}", 0.0)
+        assert backend.barrier is not None
+        await backend.barrier.init_barrier(
+            [Flow(id="f", total=MEMBERS, allowed=0, needed=MEMBERS, join=join, started_at=0.0)]
+        )
+        await backend.close()
+
+    asyncio.run(opened())
+    context = multiprocessing.get_context("spawn")
+    answers: Queue[list[int]] = context.Queue()
+    processes = [context.Process(target=run_marks, args=(path, mine, answers)) for mine in range(len(STEPS))]
+    for process in processes:
+        process.start()
+    told = [answer for _ in processes for answer in answers.get(timeout=60)]
+    for process in processes:
+        process.join(30)
+    assert set(told) == set(range(MEMBERS)), "every count down was told, and no other"
 
 
 PASSER_BY = """
