@@ -39,7 +39,7 @@ class HandingOut(Suite[Custody]):
             assert await custody.add([]) == []
             assert await take(custody, lease=self.long) == []
 
-    @pytest.mark.spec("D-17", "ADP-07")
+    @pytest.mark.spec("D-17", "D-82", "ADP-07")
     async def test_an_id_that_is_there_is_reported_and_stays_as_it_is(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
             now = clock.now()

@@ -51,6 +51,18 @@ class Keeping(StoreSuite):
             assert await store.forget(["never"]) == []
             assert await store.revive(["never"], clock.now()) == []
 
+    @pytest.mark.spec("D-82")
+    async def test_what_was_handed_out_belongs_to_who_asked(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            await store.record([record("kept", now)])
+            await store.add([message("live", now)])
+            for _ in range(2):
+                records, places = await store.records(["kept"]), await store.locate(["live"])
+                assert (list(records), list(places)) == (["kept"], ["live"])
+                records.clear()
+                places.clear()
+
     @pytest.mark.spec("D-10", "D-11")
     async def test_the_first_record_of_a_generation_stays(self, clock: Clock) -> None:
         async with self.open(clock) as store:

@@ -154,6 +154,7 @@ class Leasing(Suite[Custody]):
         async with self.open(clock) as custody:
             delivery = await self.one(custody, clock)
             crashed = await self.after_lease(custody, clock)
+            assert (crashed.crashes, crashed.message.attempt, crashed.message.stats) == (1, 0, delivery.message.stats)
             await custody.rearm([(crashed.receipt, Rearm(clock.now(), 1, b""))])
             (again,) = await take(custody, lease=self.beat)
             assert (again.crashes, again.message.attempt, again.fence) == (1, 1, 3)
