@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tq import Actions, Entity, Task, TaskHandler, TaskQueuesManager, TaskStatus
+from tq import Actions, Entity, FlowStep, Join, Task, TaskHandler, TaskQueuesManager, TaskStatus
 from tq.clock import to_datetime
 from tq.errors import AddTasksError, BackendUnavailableError, InvalidInputError
 from tq.memory import MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore
@@ -145,10 +146,22 @@ async def test_adding_nothing_writes_nothing(url: str, clock: VirtualClock, monk
         assert commits.batches == []
 
 
+@pytest.mark.spec("STO-09")
+async def test_a_start_and_a_verdict_that_bring_nothing_write_nothing(
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with harness(of_everything(), url=url, clock=clock) as h:
+        commits = Commits(h, monkeypatch)
+        await h.run(Task(type="work", metadata={"log_context": {"tenant": "t"}}))
+        await h.handler.start_flow([FlowStep("work")], join=Join("work"))
+        await h.drain()
+        assert [effects for batch in commits.batches for effects in batch.effects if not effects] == []
+
+
 # --- ids --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("D-19", "D-61", "MOD-06", "D-21")
+@pytest.mark.spec("ADP-01", "D-19", "D-61", "MOD-06", "D-21")
 async def test_every_task_has_an_id_of_its_own_before_it_is_written(url: str, clock: VirtualClock) -> None:
     async with harness(of_everything(), url=url, clock=clock) as h:
         same = Task[Any](type="work", payload={"n": 1}, id="")
@@ -236,6 +249,27 @@ async def test_the_scheduled_row_comes_first_even_where_adding_runs(clock: Virtu
             shown = h.handler.backend.projections
             assert isinstance(shown, MemoryProjections)
             assert (await shown.get_projections([task_id]))[task_id].status is TaskStatus.EXECUTED
+
+
+@pytest.mark.spec("ADD-14")
+@pytest.mark.parametrize("own", [False, True])
+async def test_the_scheduled_row_is_written_along_with_its_task(
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, *, own: bool
+) -> None:
+    options: dict[str, Any] = {"projections": Rows()} if own else {}
+    async with harness(of_everything(), url=url, clock=clock, **options) as h:
+        commits = Commits(h, monkeypatch)
+        later = to_datetime(clock.now() + 600)
+        for task in (
+            Task[Any](type="work"),
+            Task[Any](type="work", force_store=True),
+            Task(type="work", execute_at=later),
+        ):
+            [task_id] = await h.add(replace(task, entity=Entity("Item", "1")))
+            written = [effects for batch in commits.batches for effects in batch.effects]
+            assert [[it.id for it in effects.messages] for effects in written] == [[task_id]], "in one step"
+            assert [(it.task_id, it.status) for it in written[0].projections] == [(task_id, TaskStatus.SCHEDULED)]
+            commits.batches.clear()
 
 
 @pytest.mark.spec("ADD-16")

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from tests.stories.flows import projection
-from tq import Actions, AsyncTaskManager, Backoff, Entity, NonRetryableError, Task, TaskQueuesManager, TaskStatus
+from tq import (
+    Actions,
+    AsyncTaskManager,
+    Backoff,
+    Entity,
+    NonRetryableError,
+    Task,
+    TaskHandler,
+    TaskQueuesManager,
+    TaskStatus,
+)
 from tq.clock import to_datetime
 from tq.errors import InvalidInputError
 from tq.model import Projection, build_projection
@@ -225,6 +235,9 @@ async def test_whatever_ends_unrun_goes_from_scheduled_to_its_end(url: str, cloc
     async def postponed(task: Task[Any], actions: Actions) -> None:
         actions.reschedule(50)
 
+    @executors.task("typed")
+    async def typed(payload: int) -> None: ...
+
     async with harness(executors, url=url, clock=clock, projections=table, unknown_grace=60) as h:
         now = clock.now()
         await h.handler.queue("default").pause()
@@ -234,6 +247,9 @@ async def test_whatever_ends_unrun_goes_from_scheduled_to_its_end(url: str, cloc
             Task(type="of.tomorrow", entity=ITEM),
             postponed.task(None, entity=ITEM),
         )
+        # Only a producer that does not know the executor can give it what it does not take.
+        stranger = TaskHandler.on(h.handler.backend, clock=clock, projections=table)
+        [misfit] = await stranger.add_tasks([Task(type="typed", payload="no number", entity=ITEM)])
         await clock.sleep(10)
         await h.handler.task(cancelled).cancel()
         await h.handler.queue("default").resume()
@@ -246,7 +262,9 @@ async def test_whatever_ends_unrun_goes_from_scheduled_to_its_end(url: str, cloc
         assert table.life(cancelled) == ["scheduled", "cancelled"]
         assert table.life(unknown) == ["scheduled", "failed"]
         assert "of.tomorrow" in (table.kept[unknown].error or "")
+        assert table.life(misfit) == ["scheduled", "failed"], "what is never started is never processing"
         assert table.kept[again].status is TaskStatus.PROCESSING
+        await stranger.close()
 
 
 @pytest.mark.spec("INV-07")

@@ -209,10 +209,11 @@ async def test_parallel_tasks_have_times_of_their_own(url: str, clock: VirtualCl
     executors = TaskQueuesManager()
     executors.register("work", Parallel())
     async with harness(executors, url=url, clock=clock, lifecycle=probe) as h:
-        ids = await h.run(*[Task(type="work", payload=seconds) for seconds in (1.0, 5.0, 3.0)])
+        ids = await h.run(*[Task(type="work", payload=seconds) for seconds in (1.0, 5.0, 3.0, 2.0)])
         assert [seen.value.task_id for seen in probe.of("on_task_started")] == ids
-        told = {seen.value.task_id: seen.value.timing.processing_duration for seen in probe.of("on_task_completed")}
-        assert told == dict(zip(ids, (1.0, 5.0, 3.0), strict=True))
+        times = {seen.value.task_id: seen.value.timing for seen in probe.of("on_task_completed")}
+        told = [(times[id].queued_duration, times[id].processing_duration, times[id].total_duration) for id in ids]
+        assert told == [(0, 1, 1), (0, 5, 5), (0, 3, 3), (1, 2, 3)], "the wait for a place in the line is queueing"
 
 
 @pytest.mark.spec("TLC-03", "TLC-04", "AAC-05", "AAC-06")

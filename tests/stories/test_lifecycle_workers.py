@@ -244,7 +244,7 @@ async def test_a_batch_is_told_per_queue_from_its_claim_to_its_last_ending(
         assert clock.now() == began + 10
 
 
-@pytest.mark.spec("WLC-05")
+@pytest.mark.spec("WLC-05", "INV-09")
 async def test_a_batch_ends_without_those_that_were_handed_over_given_back_or_lost(
     url: str, clock: VirtualClock, probe: Probe
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tq import Actions, Backoff, Task, TaskHandler, TaskQueuesManager, TaskStatus, connect
 from tq.errors import BackendUnavailableError, ContentRefusedError
 from tq.model import Batch, Claim, Hop
-from tq.testing import VirtualClock
+from tq.testing import Probe, VirtualClock
 from tq.testing.harness import harness
 
 
@@ -92,9 +92,9 @@ async def test_an_outcome_that_the_backend_refuses_is_a_dead_letter_and_its_neig
         await h.assert_quiet()
 
 
-@pytest.mark.spec("CON-02", "CON-05", "RET-15", "POL-06", "INV-02")
+@pytest.mark.spec("CON-02", "CON-05", "RET-15", "POL-06", "INV-02", "QLC-05", "QNT-01", "WLC-03")
 async def test_a_worker_that_fails_as_a_whole_raises_and_its_tasks_run_elsewhere(
-    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, probe: Probe
 ) -> None:
     executors, runs = TaskQueuesManager(), list[float]()
 
@@ -106,13 +106,19 @@ async def test_a_worker_that_fails_as_a_whole_raises_and_its_tasks_run_elsewhere
 
     backend = connect(url, clock=clock)
     parts: dict[str, Any] = {"queue": backend.queue, "store": backend.store, "barrier": backend.barrier, "clock": clock}
-    first, second = (TaskHandler(**parts, executors=executors) for _ in range(2))
+    told: dict[str, Any] = dict.fromkeys(("workers", "queue_lifecycle", "notifications"), probe)
+    first = TaskHandler(**parts, executors=executors, **told)
+    second = TaskHandler(**parts, executors=executors)
     [task_id] = await first.add_tasks([Task(type="work")])
     with monkeypatch.context() as patch:
         broken = RuntimeError("an adapter's bug")
         Faulty(first, patch, lambda batch: broken if batch.settlements else None)
         with pytest.raises(RuntimeError, match="an adapter's bug"):
             await first.run(signals=False)
+    [trouble] = [seen.value for seen in probe.of("on_task_error")]
+    assert (trouble.error, trouble.context) == (broken, "running tasks")
+    for name in ("on_consumer_disconnected", "on_consumer_stopped", "on_worker_stopped"):
+        assert [seen.value.reason for seen in probe.of(name)] == ["error"]
     await second.start()
     await clock.sleep(32)
     assert len(runs) == 2

@@ -191,7 +191,7 @@ async def test_what_a_dead_worker_left_is_taken_up_when_its_lease_is_over(
 
 @pytest.mark.spec("D-37", "POL-05")
 async def test_polls_never_overlap_and_errors_of_a_claim_end_nothing(
-    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     executors, ran = TaskQueuesManager(), list[int]()
 
@@ -226,6 +226,7 @@ async def test_polls_never_overlap_and_errors_of_a_claim_end_nothing(
     await clock.sleep(60)
     assert sorted(ran) == list(range(10))
     assert calls > 10
+    assert "the backend cannot commit, trying on: no answer" in caplog.text
     await handler.close()
     await producer.close()
     await backend.close()

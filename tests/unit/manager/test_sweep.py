@@ -169,7 +169,7 @@ async def test_a_body_that_the_runner_cancels_is_not_cancelled_twice(clock: Cloc
 # --- bodies that do not end -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("ATM-08")
+@pytest.mark.spec("ATM-08", "ATM-11", "ATM-12")
 async def test_a_body_that_ignores_being_cancelled_keeps_its_slot(clock: Clock) -> None:
     """D-22: the number of running bodies never exceeds the limit, and the figures tell."""
     bodies, manager = Bodies(), AsyncTaskManager(1, default_max_duration=10, clock=clock)

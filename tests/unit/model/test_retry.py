@@ -28,6 +28,7 @@ def test_an_absent_or_zero_base_is_two_seconds_and_a_negative_one_is_now(
     retry_after: float | None, delay: float
 ) -> None:
     assert retry_delay(0, retry_after) == delay
+    assert Backoff().delay(0, retry_after, 0.0) == delay, "what a worker asks"
 
 
 @pytest.mark.spec("RET-02")
