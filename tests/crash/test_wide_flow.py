@@ -37,7 +37,7 @@ async def test_a_hundred_thousand_steps_join_once(backend: Backend, clock: Virtu
     await backend.close()
 
 
-@pytest.mark.spec("D-40", "D-54", "INV-05")
+@pytest.mark.spec("D-40", "INV-05")
 async def test_a_hundred_thousand_steps_survive_workers_that_are_killed(backend: Backend, clock: VirtualClock) -> None:
     wide = Wide(COUNT)
     producer = TaskHandler.on(backend, wide.executors, clock=clock)

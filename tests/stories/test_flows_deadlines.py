@@ -6,6 +6,7 @@ import pytest
 
 from tests.stories.flows import Stage, entries
 from tq import FlowStep, Join, TaskHandler, TaskQueuesManager, connect
+from tq.model import Batch, Effects, Mark, StepStatus, Verdict
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
 
@@ -60,7 +61,7 @@ async def test_a_deadline_needs_no_step_that_ever_ran(url: str, clock: VirtualCl
         assert stage.only["timed_out"] is True
 
 
-@pytest.mark.spec("D-46", "D-54")
+@pytest.mark.spec("D-46")
 async def test_a_deadline_is_kept_when_the_worker_that_started_the_flow_was_killed(
     url: str, clock: VirtualClock
 ) -> None:
@@ -82,7 +83,7 @@ async def test_a_deadline_is_kept_when_the_worker_that_started_the_flow_was_kill
     await backend.close()
 
 
-@pytest.mark.spec("D-46", "D-54")
+@pytest.mark.spec("D-46")
 async def test_a_deadline_that_passed_while_nobody_was_alive_is_kept_by_the_next_worker(
     url: str, clock: VirtualClock
 ) -> None:
@@ -120,7 +121,7 @@ async def test_a_deadline_after_the_end_does_nothing(url: str, clock: VirtualClo
         assert len(stage.told) == 3
 
 
-@pytest.mark.spec("D-44", "FLOW-30", "INV-05", "INV-06")
+@pytest.mark.spec("INV-05", "INV-06")
 @pytest.mark.parametrize("ends", [599.0, 599.999, 600.0, 600.001, 600.5, 601.0])
 @pytest.mark.parametrize("how", ["result", "fail"])
 async def test_a_deadline_and_the_last_step_in_the_same_instant_are_decided_once(
@@ -146,6 +147,22 @@ async def test_a_deadline_and_the_last_step_in_the_same_instant_are_decided_once
             [] if told["verdict"] == "completed" else [told["verdict"]]
         )
         await h.assert_quiet()
+
+
+@pytest.mark.spec("D-44", "FLOW-30")
+@pytest.mark.parametrize("verdict", [Verdict.TIMED_OUT, Verdict.CANCELLED])
+async def test_a_step_that_is_written_with_a_deadline_comes_before_it(
+    url: str, clock: VirtualClock, verdict: Verdict
+) -> None:
+    stage = Stage()
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        flow = await stage.start(h.handler, ["never run"])
+        await h.handler.queue("media").pause()
+        ended = Effects(marks=(Mark(flow, 0, StepStatus.SUCCESS, 0, b'"in time"'),))
+        await h.handler.backend.commit(Batch(effects=[Effects(verdicts=((flow, verdict, "late"),)), ended]))
+        await h.drain()
+        assert entries(stage.only) == [(0, "success", "in time")]
+        assert stage.only["verdict"] == "completed"
 
 
 async def test_deadlines_of_many_flows_are_kept_together(url: str, clock: VirtualClock) -> None:

@@ -113,7 +113,7 @@ async def test_rows_come_in_the_order_of_what_happened(url: str, clock: VirtualC
                 assert rows.index((f"{number}", "scheduled")) < rows.index((f"{number}", "processing"))
 
 
-@pytest.mark.spec("D-55", "ENT-11")
+@pytest.mark.spec("D-55")
 async def test_a_row_that_is_refused_for_its_content_keeps_none_of_the_others_back(
     url: str, clock: VirtualClock
 ) -> None:

@@ -293,7 +293,7 @@ async def test_a_replay_opens_a_new_version(url: str, clock: VirtualClock, how: 
         assert failed.version < again.version < executed.version
 
 
-@pytest.mark.spec("ENT-10", "ENT-11")
+@pytest.mark.spec("ENT-10")
 def test_an_entity_without_an_id_is_refused_with_the_way_out() -> None:
     with pytest.raises(InvalidInputError, match=r"Item 'i-1'.*id") as refused:
         build_projection(Task(type="work", entity=ITEM), TaskStatus.SCHEDULED, now=0.0)

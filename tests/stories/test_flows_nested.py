@@ -266,7 +266,7 @@ async def test_a_task_that_waits_has_the_rows_of_any_other(url: str, clock: Virt
             assert (its.status, its.error) == (TaskStatus.CANCELLED, "flow_cancelled")
 
 
-@pytest.mark.spec("BAR-09", "INV-05")
+@pytest.mark.spec("INV-05")
 async def test_steps_that_wait_end_with_many_others_in_the_same_instant(url: str, clock: VirtualClock) -> None:
     stage = Stage()
 

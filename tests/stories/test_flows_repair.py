@@ -193,7 +193,7 @@ async def test_a_step_that_is_nowhere_is_called_lost_after_an_hour(
         assert "counts as failed: lost" in caplog.text
 
 
-@pytest.mark.spec("D-40", "D-54")
+@pytest.mark.spec("D-40")
 async def test_steps_of_a_wide_flow_that_are_nowhere_are_written_again(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     async with harness(stage.executors, url=url, clock=clock) as h:

@@ -167,7 +167,7 @@ async def test_chunks_that_were_never_sealed_are_swept(
     await backend.close()
 
 
-@pytest.mark.spec("D-40", "D-54", "INV-05")
+@pytest.mark.spec("D-40", "INV-05")
 async def test_a_worker_killed_while_it_spreads_is_followed_by_another(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
