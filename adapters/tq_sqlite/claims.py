@@ -21,8 +21,10 @@ __all__ = ["claim_messages", "reclaim"]
 _REMEMBERED = 200_000
 """Rows of handed-out messages kept in mind; what is forgotten is looked up again."""
 
+# A hand that edits rows leaves text where bytes were: what is read is bytes again, and no worker dies of it.
 _COLUMNS = (
-    "m.id, m.queue, m.type, m.body, m.run_at, m.generation, m.attempt, m.lane, m.stats, m.fence,"
+    "m.id, m.queue, m.type, CAST(m.body AS BLOB), m.run_at, m.generation, m.attempt, m.lane, CAST(m.stats AS BLOB),"
+    " m.fence,"
     " m.ended, m.crashes, m.solo_crashes, m.unknown_since, m.cancelled_at, m.seq"
 )
 

@@ -210,3 +210,14 @@ async def test_a_closed_backend_says_so(clock: Clock) -> None:
     await backend.close()
     with pytest.raises(BackendError, match="closed"):
         await backend.queue.add([message("a")])
+
+
+async def test_a_body_that_a_hand_has_edited_is_handed_out_as_bytes(tmp_path: Path, clock: Clock) -> None:
+    backend = open_backend(f"sqlite:///{tmp_path}/tq.db", clock=clock)
+    await backend.queue.add([message("a")])
+    with sqlite3.connect(tmp_path / "tq.db") as db:
+        db.execute("UPDATE tq_messages SET body = 'no task', stats = '{}'")
+    db.close()
+    claimed = await backend.queue.claim(Claim(("q",), 1, "w:1", 5.0))
+    assert [(it.message.body, it.message.stats) for it in claimed.deliveries] == [(b"no task", b"{}")]
+    await backend.close()

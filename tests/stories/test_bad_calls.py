@@ -170,8 +170,8 @@ def test_the_managers_settings_are_checked_too(clock: VirtualClock, options: dic
         AsyncTaskManager(clock=clock, **options)
 
 
-@pytest.mark.parametrize("url", ["", "memory", "tq.db", "://x", "memory://some/name"])
-def test_what_is_no_url_is_refused(url: str) -> None:
+@pytest.mark.parametrize("url", ["", "memory", "tq.db", "://x", "memory://some/name", None, 5])
+def test_what_is_no_url_is_refused(url: Any) -> None:
     with pytest.raises(InvalidInputError, match="url is refused"):
         connect(url)
 

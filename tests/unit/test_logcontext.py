@@ -25,7 +25,8 @@ from tq.logcontext import (
     run_with_log_context,
 )
 from tq.model import Task
-from tq.runner.actions import Actions, Attempt, Outside
+from tq.runner.actions import Actions, Attempt
+from tq.runner.outside import Outside
 
 RUNTIME = {"task_id": "t-1", "task_type": "images.resize", "worker_id": "w-1"}
 

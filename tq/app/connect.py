@@ -24,7 +24,7 @@ def connect(url: str, *, clock: Clock | None = None, **options: Any) -> Backend:
         InvalidInputError: it is no URL.
         ConfigurationError: no adapter takes this scheme, or an option is not known to it.
     """
-    scheme, colon, _ = url.partition("://")
+    scheme, colon, _ = url.partition("://") if isinstance(url, str) else ("", "", "")  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
     if not colon or not scheme:
         raise InvalidInputError("url", url, "give a URL such as sqlite:///tq.db or memory://")
     name = scheme.partition("+")[0]
