@@ -127,6 +127,37 @@ async def test_a_worker_that_fails_as_a_whole_raises_and_its_tasks_run_elsewhere
     await backend.close()
 
 
+@pytest.mark.spec("D-01", "CON-06")
+async def test_what_a_slow_claim_brings_after_the_stop_is_given_back_at_once(
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executors, ran = TaskQueuesManager(), list[int]()
+
+    @executors.task("work", retries=3)
+    async def work(payload: None) -> None:
+        ran.append(1)
+
+    async with harness(executors, url=url, clock=clock) as h:
+        [task_id] = await h.add(work.task(None))
+        commit = h.handler.backend.commit
+
+        async def slow(batch: Batch, claim: Claim | None = None) -> Hop:
+            hop = await commit(batch, claim)
+            await clock.sleep(2 if claim is not None else 0)
+            return hop
+
+        monkeypatch.setattr(h.handler.backend, "commit", slow)
+        await h.handler.start()
+        await clock.sleep(1)
+        began = clock.now()
+        await h.handler.stop()
+        assert clock.now() - began < 2
+        place = (await h.handler.backend.queue.locate([task_id]))[task_id]
+        assert (place.state, place.attempt, place.crashes) == ("waiting", 0, 0)
+        assert place.run_at <= clock.now(), "due as it was"
+        assert ran == []
+
+
 @pytest.mark.spec("POL-05")
 async def test_a_round_that_fails_is_logged_and_comes_again(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

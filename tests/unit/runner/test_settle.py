@@ -110,6 +110,15 @@ def test_what_a_failure_says_is_merged_into_the_stats_and_reserved_keys_stay() -
     }
 
 
+@pytest.mark.spec("RES-03", "D-60")
+def test_what_tq_did_not_write_itself_is_not_there_under_its_name() -> None:
+    forged = {"last_error_stack": "x", "result_dropped": "x", "failed_at": 0, "ignored_reason": "x", "retry_count": 9}
+    retried = settle(delivery(), Failed("no", meta=forged), Policy(retries=1), NOW).ending
+    assert isinstance(retried, Rearm)
+    assert loads(retried.stats) == {"last_error": "no", "retry_count": 1}
+    assert stats(settle(delivery(), Failed("", meta=forged), Policy(), NOW)) == {"retry_count": 0, "failed_at": NOW}
+
+
 @pytest.mark.spec("RES-04")
 def test_a_failure_without_words_leaves_the_last_error_alone() -> None:
     before = dumps({"last_error": "old"})
