@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from tq import MISSING, Actions, AsyncTaskManager, Backoff, FlowStep, Join, NonRetryableError, Task, TaskQueuesManager
+from tq import (
+    MISSING,
+    Actions,
+    AsyncTaskManager,
+    Backoff,
+    FlowStep,
+    Join,
+    NonRetryableError,
+    Task,
+    TaskHandler,
+    TaskQueuesManager,
+    connect,
+)
 from tq.clock import to_datetime
 from tq.errors import ExecutionError
 from tq.model import events
@@ -71,6 +83,28 @@ async def test_payloads_are_shown_only_where_they_are_asked_for(url: str, clock:
         assert [seen.value.payload for seen in probe.events] == [{}] * 3
         assert [seen.value.task_hash for seen in probe.events] == ["h-1"] * 3, "a field of the task, not of the payload"
         assert probe.of("on_task_completed")[0].value.result is MISSING
+
+
+async def test_what_never_ran_is_told_with_its_payload_as_it_was_written(
+    url: str, clock: VirtualClock, probe: Probe
+) -> None:
+    executors, producer = TaskQueuesManager(), TaskQueuesManager()
+    producer.queue("default")
+
+    @executors.task("typed")
+    async def typed(payload: int) -> None: ...
+
+    backend = connect(url, clock=clock)
+    untyped = TaskHandler.on(backend, producer, clock=clock)
+    late: Task[Any] = Task(type="typed", payload=7, expires_at=to_datetime(clock.now() + 1))
+    await untyped.add_tasks([late, Task(type="typed", payload={"no": "number"})])
+    await clock.sleep(2)
+    handler = TaskHandler.on(backend, executors, clock=clock, lifecycle=probe, include_payload=True)
+    await handler.drain()
+    await clock.sleep(1)
+    assert [seen.value.payload for seen in probe.of("on_task_failed")] == [7, {"no": "number"}]
+    await handler.close()
+    await backend.close()
 
 
 @pytest.mark.spec("D-60", "RES-09")

@@ -104,13 +104,15 @@ async def test_a_plain_function_sees_it_in_its_thread(url: str) -> None:
 async def test_a_group_has_a_scope_of_its_own_and_each_task_its_context(
     url: str, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen, own, children = list[dict[str, str]](), list[dict[str, str]](), list[dict[str, str]]()
+    seen, own = list[dict[str, str]](), list[dict[str, str]]()
+    children, joins = list[dict[str, str]](), list[dict[str, str]]()
 
     class Group:
         async def on_tasks(self, tasks: list[Task[int]], actions: Actions) -> None:
             seen.append(dict(get_log_context()))
             actions.log.warning("of all")
             actions.add_tasks([Task(type="child", payload="of all")])
+            actions.start_flow([FlowStep("child", payload="step of all")], join=Join("join"))
             for task in tasks:
                 own.append(dict(task.log_context))
                 fork = actions.fork_for_task(task)
@@ -120,6 +122,11 @@ async def test_a_group_has_a_scope_of_its_own_and_each_task_its_context(
 
     executors = TaskQueuesManager()
     executors.register("group", Group())
+
+    @executors.executor("join")
+    async def join(task: Task[Any], actions: Actions) -> None:
+        joins.append(dict(task.log_context))
+        actions.success(task)
 
     @executors.executor("child")
     async def child(task: Task[str], actions: Actions) -> None:
@@ -147,7 +154,9 @@ async def test_a_group_has_a_scope_of_its_own_and_each_task_its_context(
             {"of": "of 1", "tenant": "t-1"},
             {"of": "of 2"},
             {"of": "of all"},
+            {"of": "step of all"},
         ]
+        assert joins == [{}]
 
 
 @pytest.mark.spec("LOG-07", "LOG-02")

@@ -54,7 +54,7 @@ def work(seconds: float, type: str = "work", **fields: Any) -> Task[float]:
 @pytest.mark.spec("HND-01", "HND-02", "HND-03", "HND-04", "HND-08", "RES-07", "INV-01")
 async def test_slow_and_quick_tasks_of_one_line_each_go_their_way(url: str, clock: VirtualClock) -> None:
     manager = AsyncTaskManager()
-    async with harness(sleeping(concurrency=1), url=url, clock=clock, async_tasks=manager) as h:
+    async with harness(sleeping(), url=url, clock=clock, async_tasks=manager, concurrency=1) as h:
         slow, quick, slower = await h.add(work(60), work(4), work(90))
         await h.handler.start()
         await clock.sleep(4)

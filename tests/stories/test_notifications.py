@@ -140,7 +140,7 @@ async def test_what_another_worker_has_now_is_neither_counted_nor_told(
         raise ValueError("bad")
 
     backend = connect(url, clock=clock)
-    handler = TaskHandler.on(backend, executors, clock=clock, notifications=probe, lifecycle=probe)
+    handler = TaskHandler.on(backend, executors, clock=clock, notifications=probe, lifecycle=probe, workers=probe)
     [task_id] = await handler.add_tasks([bad.task(None)])
     await handler.start()
     await clock.sleep(1)
@@ -149,6 +149,8 @@ async def test_what_another_worker_has_now_is_neither_counted_nor_told(
     await backend.release([Receipt(task_id, place.token)])
     await clock.sleep(5)
     assert not probe.of("on_tasks_discarded") + probe.of("on_task_failed")
+    [batch] = [seen.value for seen in probe.of("on_batch_completed")]
+    assert (batch.batch_size, batch.succeeded, batch.failed) == (1, 0, 0), "its batch is over all the same"
     await handler.stop()
     assert probe.of("on_final_stats")[0].value == []
     await backend.close()

@@ -37,24 +37,24 @@ CHUNK = 1 << 20
 def plan_flow(request: FlowRequest, *, now: float, origin: Task[Any] | None, parent: Ended | None) -> Effects:
     """Return what makes a flow real; the same request gives the same ids, so that a second start changes nothing.
 
-    `origin` is the task that starts it, whose log context the members inherit (FLOW-08). `parent` is given when that
-    task ends as the flow does (`success_when`); the flow then ends by the deadline of the flow that waits for it.
+    `origin` is the task that starts it; what members inherit of its log context stands in the request, for a group has
+    none to leave them (FLOW-08, ACT-05). `parent` is given when that task ends as the flow does (`success_when`); the
+    flow then ends by the deadline of the flow that waits for it.
     """
-    log_context = request.log_context or (origin.log_context if origin is not None else {})
     deadline = _deadline(request, now, parent)
     meta = _flow_meta(request, deadline)
-    messages = _members(request, meta, log_context, now)
+    messages = _members(request, meta, request.log_context, now)
     flow = Flow(
         id=request.id,
         total=len(messages),
         allowed=request.policy.allowed,
         needed=request.policy.needed,
-        join=_join(request, meta, log_context, parent, now),
+        join=_join(request, meta, request.log_context, parent, now),
         started_at=now,
         deadline=deadline,
         cancel_siblings=request.policy.cancel_siblings,
         parent=parent.task.id if parent is not None else "",
-        meta=describe(request, log_context, _made_by(origin)),
+        meta=describe(request, request.log_context, _made_by(origin)),
     )
     rows = started_row(request, now)
     if len(messages) <= WIDTH and sum(len(message.body) for message in messages) <= TOGETHER:

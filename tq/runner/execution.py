@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
-from tq.codec import task_of
+from tq.codec import loads, task_of
+from tq.errors import WireError
 from tq.model import Delivery, Outcome, Task
 from tq.runner.actions import Attempt
 from tq.runner.registry import Registration
@@ -41,6 +42,7 @@ class Execution:
         "consumer_id",
         "delivery",
         "ended_meanwhile",
+        "given",
         "handed_off",
         "interrupted",
         "moving",
@@ -61,6 +63,8 @@ class Execution:
         self.registration = registration
         self.consumer_id = consumer_id
         self.payload: object = None
+        self.given = False
+        """Whether the payload was checked and given: never, where the task ends before that."""
         self.attached: object = None
         """What a join was given, as plain values: its executor may see it checked into a type of its own."""
         self.attempt: Attempt | None = None
@@ -106,6 +110,16 @@ class Execution:
         return self._task
 
     @property
+    def told_task(self) -> Task[Any]:
+        """The task as observers see it: one that ended before its payload was checked, with that as plain values."""
+        if self.given:
+            return self.task
+        try:
+            return task_of(self.body, self.delivery, loads(self.body["payload"]))
+        except WireError:
+            return self.task
+
+    @property
     def ended_task(self) -> Task[Any]:
         """The task as continuations see it: a join with its results as plain values."""
         return self.task if self.attached is None else task_of(self.body, self.delivery, self.attached)
@@ -113,6 +127,7 @@ class Execution:
     def give_payload(self, payload: object) -> None:
         """Set the checked payload; a task made before it is made anew."""
         self.payload = payload
+        self.given = True
         self._task = None
 
     def interrupt(self, why: Interruption) -> None:

@@ -116,7 +116,7 @@ class Reporter:
         events, ending = self._events, settlement.ending
         if events.wants_settled and not isinstance(outcome, Released | Rescheduled):
             await events.task_settled(
-                execution.task,
+                execution.told_task,
                 outcome,
                 will_retry=isinstance(ending, Rearm),
                 next_attempt_at=ending.run_at if isinstance(ending, Rearm) else None,

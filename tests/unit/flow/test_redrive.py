@@ -17,7 +17,7 @@ from tq.model import Ended, FlowState, Succeeded, TaskStatus, Verdict, projectio
 def closed(**fields: Any) -> FlowState:
     """Return a flow that aborted at its second step, whose join is on its way."""
     task = parent(metadata={"log_context": {"tenant": "a"}})
-    request = request_of(3, policy="abort", timeout=50.0, entity=ITEM)
+    request = request_of(3, policy="abort", timeout=50.0, entity=ITEM, log_context={"tenant": "a"})
     (flow,) = plan_flow(request, now=NOW, origin=task, parent=waiting(task)).flows
     settings: dict[str, Any] = {
         "remaining": 1,
