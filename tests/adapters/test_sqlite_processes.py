@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,12 @@ def test_processes_share_the_work_and_never_a_task(tmp_path: Path) -> None:
     assert sorted(settled + left) == sorted(f"w{w}.{n}.{p}" for w in range(3) for n in range(40) for p in range(5))
 
 
-async def mark_all(path: str, mine: int) -> list[int]:
+async def mark_all(path: str, mine: int, together: Barrier) -> list[int]:
     """Mark every member of the flow, each in a transaction of its own; return what the barrier answered."""
     backend = SqliteBackend(SqliteSettings(path=path, synchronous="OFF"), SystemClock())
     barrier, answers = backend.barrier, list[int]()
     assert barrier is not None
+    together.wait(60)
     for number in range(MEMBERS):
         marks = [Mark("f", (number * STEPS[mine]) % MEMBERS, StepStatus.SUCCESS)]
         answers += [state.answer for state in await barrier.batch_decrement_and_check(marks)]
@@ -77,11 +79,11 @@ async def mark_all(path: str, mine: int) -> list[int]:
     return answers
 
 
-MEMBERS, STEPS = 200, (1, 7, 11)
+MEMBERS, STEPS = 100, (1, 7, 11)
 
 
-def run_marks(path: str, mine: int, answers: "Queue[list[int]]") -> None:
-    answers.put(asyncio.run(mark_all(path, mine)))
+def run_marks(path: str, mine: int, together: Barrier, answers: "Queue[list[int]]") -> None:
+    answers.put(asyncio.run(mark_all(path, mine, together)))
 
 
 @pytest.mark.spec("BAR-09", "INV-05")
@@ -100,7 +102,8 @@ def test_processes_that_count_one_flow_count_each_member_once(tmp_path: Path) ->
     asyncio.run(opened())
     context = multiprocessing.get_context("spawn")
     answers: Queue[list[int]] = context.Queue()
-    processes = [context.Process(target=run_marks, args=(path, mine, answers)) for mine in range(len(STEPS))]
+    together = context.Barrier(len(STEPS))
+    processes = [context.Process(target=run_marks, args=(path, mine, together, answers)) for mine in range(len(STEPS))]
     for process in processes:
         process.start()
     told = [answer for _ in processes for answer in answers.get(timeout=60)]

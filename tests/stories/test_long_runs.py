@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tq.clock import to_datetime
 from tq.errors import MissingPortError, RegistrationError
 from tq.logcontext import get_log_context
 from tq.memory import MemoryBackend
+from tq.model import Projection
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
 
@@ -45,6 +47,16 @@ def sleeping(**options: Any) -> TaskQueuesManager:
     executors.executor("work", **given)(work)
     executors.executor("bad", **given)(work)
     return executors
+
+
+class Rows:
+    """A user's own projections: what each row said, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.seen: list[TaskStatus] = []
+
+    async def upsert_projections(self, rows: Sequence[Projection]) -> None:
+        self.seen += [row.status for row in rows]
 
 
 def work(seconds: float, type: str = "work", **fields: Any) -> Task[float]:
@@ -186,7 +198,7 @@ async def test_what_a_late_task_starts_is_its_own_and_runs_like_anything_else(ur
         await asyncio.sleep(20)
         actions.add_tasks(
             [
-                Task(type="child", payload=f"{task.payload} now"),
+                Task(type="child", payload=f"{task.payload} now", entity=Entity("Item", "1")),
                 Task(type="child", payload=f"{task.payload} later", execute_at=in_ten_minutes),
             ]
         )
@@ -202,15 +214,16 @@ async def test_what_a_late_task_starts_is_its_own_and_runs_like_anything_else(ur
         assert task.log_context == {"tenant": "t-9"}
         actions.success(task)
 
-    began = clock.now()
+    began, rows = clock.now(), Rows()
     in_ten_minutes = to_datetime(began + 600)
-    async with harness(stage.executors, url=url, clock=clock) as h:
+    async with harness(stage.executors, url=url, clock=clock, projections=rows) as h:
         fields: dict[str, Any] = {"metadata": {"log_context": {"tenant": "t-9"}}}
         good, bad = await h.add(parent.task("good", **fields), parent.task("bad", **fields))
         await h.handler.start()
         await clock.sleep(700)
         told = [(payload, round(at), lane) for payload, at, lane in seen]
         assert told == [("good now", 20, "lane"), ("good later", 600, "")]
+        assert rows.seen == ["scheduled", "processing", "executed"]
         assert [entry["result"] for entry in stage.only["steps"]] == [1]
         await h.assert_succeeded(good, "parent")
         await h.assert_failed(bad, "says nothing")
