@@ -125,6 +125,24 @@ async def test_a_step_that_was_replayed_by_hand_and_succeeded_counts_in_a_redriv
         await h.assert_quiet()
 
 
+async def test_a_step_that_keeps_no_failures_runs_again_all_the_same(url: str, clock: VirtualClock) -> None:
+    stage = Stage()
+
+    @stage.executors.executor("forgetful", queue="media", retries=0, store_on_failure=False)
+    async def forgetful(task: Task[Any], actions: Actions) -> None:
+        if task.generation == 0:
+            actions.fail(task, "no")
+        else:
+            actions.success(task, task.payload)
+
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        flow = await h.handler.start_flow([FlowStep("forgetful", queue="media", payload="x")], join=Join("join"))
+        await h.drain()
+        assert await h.handler.flow(flow).redrive() == 1
+        await h.drain()
+        assert entries(stage.told[1]) == [(0, "success", "x")], "a redrive needs its body"
+
+
 @pytest.mark.spec("D-46")
 async def test_a_redrive_has_a_deadline_of_its_own_or_none(url: str, clock: VirtualClock) -> None:
     stage = Stage()

@@ -209,6 +209,7 @@ async def test_a_wide_flow_cancelled_before_it_is_spread_is_not_begun(url: str, 
         await h.handler.flow(flow).cancel()
         await h.drain()
         assert not wide.ran
+        assert await h.handler.task(f"{flow}.0").record() is None, "they were not even written"
         assert {it["status"] for it in wide.only["steps"]} == {"cancelled"}
         await h.handler.start()
         assert await h.handler.flow(flow).redrive() == COUNT
