@@ -124,3 +124,19 @@ async def test_a_replayed_dead_letter_is_a_new_generation(url: str, clock: Virtu
         assert seen == [(0, 0, 1), (1, 0, 2)]
         await h.assert_succeeded(task_id)
         assert await h.handler.dead.list() == []
+
+
+async def test_an_hour_of_a_harness_holds_every_retry(url: str, clock: VirtualClock) -> None:
+    executors, began = TaskQueuesManager(), list[float]()
+
+    @executors.task("work", retries=3, backoff=EVEN)
+    async def work(payload: None) -> None:
+        began.append(clock.now())
+        raise ValueError("never")
+
+    async with harness(executors, url=url, clock=clock) as h:
+        [task_id] = await h.run(work.task(None, retry_after=60))
+        await h.later(3600)
+        assert [round(later - before) for before, later in pairwise(began)] == [60, 240, 300]
+        await h.assert_failed(task_id, "never")
+        assert clock.now() == pytest.approx(began[0] + 3600, abs=1)

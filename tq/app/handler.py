@@ -321,14 +321,16 @@ class TaskHandler:
         await self._events.flush()
         await self._spawner.close()
 
-    async def drain(self) -> None:
+    async def drain(self, within: float | timedelta = 0.0) -> None:
         """Run everything that is due now, and what it brings, until nothing is due; for tests and scripts.
 
-        Time does not move: a retry due in two seconds stays where it is. Not while the handler runs.
+        A retry due in two seconds stays where it is, unless it falls due `within` so many seconds from now: then it is
+        waited for. Not while the handler runs.
         """
         self._check_idle()
         self._check_queues()
-        await self._station.drain()
+        horizon = seconds("within", within)
+        await self._station.drain(horizon, self.clock.now() + horizon)
 
     def _check_idle(self) -> None:
         if self._station.running:

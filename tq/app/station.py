@@ -7,6 +7,7 @@ and back in the other order when it stops
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -244,13 +245,16 @@ class Station(Service):
 
     # --- by hand --------------------------------------------------------------------------------------------------
 
-    async def drain(self, horizon: float = 0.0) -> None:
-        """Run what is due, and what that brings, until nothing is due and nothing runs; nothing once stopped."""
+    async def drain(self, horizon: float = 0.0, until: float = math.inf) -> None:
+        """Run what is due, and what that brings, until nothing is due and nothing runs; nothing once stopped.
+
+        What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for.
+        """
         if self._stopping.is_set():
             return
         worker = await self.open()
         while True:
-            await worker.drain(horizon)
+            await worker.drain(horizon, until)
             more = await self._upkeep.go(all_of_them=True)
             if self._feed is not None:
                 await self._feed.drain()

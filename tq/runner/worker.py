@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -333,10 +334,10 @@ class Worker(Service):
         """Something may have fallen due."""
         self._pace.notify()
 
-    async def drain(self, horizon: float = 0.0) -> None:
+    async def drain(self, horizon: float = 0.0, until: float = math.inf) -> None:
         """Run everything that is due, and what it brings, until nothing is; not while started.
 
-        What falls due within `horizon` seconds, counted anew each time, is waited for.
+        What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for.
         """
         async with self._keeper():
             self._pace.notify()
@@ -347,7 +348,7 @@ class Worker(Service):
                     await self._hop(claim)
                 elif not self.idle:
                     await self._pace.sleep(until_due=self._may_claim)
-                elif self._pace.due_in <= horizon:
+                elif (wait := self._pace.due_in) <= horizon and self._clock.now() + wait <= until:
                     await self._pace.sleep(until_due=True)
                 else:
                     return
