@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -306,14 +307,11 @@ class TaskHandler:
             BackendError: whatever else ended the worker; its tasks run elsewhere when their leases have run out.
         """
         await self.start()
-        try:
-            if not signals:
+        with draining_on_signals(self._station.ask_to_stop) if signals else nullcontext():
+            try:
                 await self._station.wait()
-            else:
-                with draining_on_signals(self._station.ask_to_stop):
-                    await self._station.wait()
-        finally:
-            await self.stop()
+            finally:
+                await self.stop()
 
     async def stop(self) -> None:
         """Stop claiming, give back what has not started, wait `grace_period` for the rest; may be called twice."""
