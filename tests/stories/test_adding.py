@@ -164,7 +164,7 @@ async def test_a_start_and_a_verdict_that_bring_nothing_write_nothing(
 @pytest.mark.spec("ADP-01", "D-19", "D-61", "MOD-06", "D-21")
 async def test_every_task_has_an_id_of_its_own_before_it_is_written(url: str, clock: VirtualClock) -> None:
     async with harness(of_everything(), url=url, clock=clock) as h:
-        same = Task[Any](type="work", payload={"n": 1}, id="")
+        same = Task[Any](type="work", payload={"n": 1}, id="", task_hash="h")
         ids = await h.add(same, same, Task(type="work", payload={"id": "x", "n": 2}), Task(type="work", id="given"))
         assert len(set(ids)) == 4
         assert all(ids)
@@ -173,7 +173,7 @@ async def test_every_task_has_an_id_of_its_own_before_it_is_written(url: str, cl
         assert set(await h.handler.backend.queue.locate(ids)) == set(ids)
 
 
-@pytest.mark.spec("D-17")
+@pytest.mark.spec("D-17", "D-03")
 async def test_an_id_that_is_taken_is_not_added_again_and_a_warning_says_so(
     url: str, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,7 +22,7 @@ from tq import (
 )
 from tq.clock import to_datetime
 from tq.errors import InvalidInputError
-from tq.model import Projection, build_projection
+from tq.model import Batch, Claim, Hop, Projection, build_projection
 from tq.ports import EntityProjectionProvider
 from tq.testing import VirtualClock
 from tq.testing.harness import Harness, harness
@@ -156,6 +156,31 @@ async def test_rows_go_out_together_and_only_for_those_with_an_entity(url: str, 
         assert sum(len(call) for call in table.calls) == 90
         assert max(len(call) for call in table.calls) >= 30
         assert len(table.calls) <= 4, "many at a time, not one call per task"
+
+
+@pytest.mark.spec("ENT-08")
+async def test_the_rows_of_a_group_that_starts_are_written_together(
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executors, written = TaskQueuesManager(), list[int]()
+
+    class Group:
+        async def on_tasks(self, tasks: list[Task[Any]], actions: Actions) -> None:
+            for task in tasks:
+                actions.success(task)
+
+    executors.register("group", Group())
+    async with harness(executors, url=url, clock=clock) as h:
+        await h.add(*[Task(type="group", entity=ITEM if n < 30 else None) for n in range(50)])
+        commit = h.handler.backend.commit
+
+        async def counted(batch: Batch, claim: Claim | None = None) -> Hop:
+            written.extend(len(effects.projections) for effects in batch.effects)
+            return await commit(batch, claim)
+
+        monkeypatch.setattr(h.handler.backend, "commit", counted)
+        await h.drain()
+        assert written == [30]
 
 
 @pytest.mark.spec("ENT-07", "ENT-14", "D-55")

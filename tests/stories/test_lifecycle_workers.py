@@ -145,7 +145,7 @@ async def test_a_worker_that_cannot_serve_says_so_before_it_says_that_it_started
     assert probe.names() == []
 
 
-@pytest.mark.spec("WLC-02", "WLC-06", "CLC-04")
+@pytest.mark.spec("WLC-02", "WLC-06", "CLC-04", "CON-08")
 async def test_heartbeats_tell_what_runs_and_what_was_done(url: str, clock: VirtualClock, probe: Probe) -> None:
     executors = TaskQueuesManager()
 
@@ -188,7 +188,7 @@ async def test_the_interval_of_heartbeats_is_a_setting(url: str, clock: VirtualC
         assert len(probe.of("on_worker_heartbeat")) == 3
 
 
-@pytest.mark.spec("CLC-01", "CLC-02", "CLC-03", "CLC-04", "MQ-06")
+@pytest.mark.spec("CLC-01", "CLC-02", "CLC-03", "CLC-04", "MQ-06", "CON-08")
 async def test_a_consumer_starts_with_its_first_batch_and_stops_with_its_worker(
     url: str, clock: VirtualClock, probe: Probe
 ) -> None:
@@ -199,15 +199,17 @@ async def test_a_consumer_starts_with_its_first_batch_and_stops_with_its_worker(
         began = clock.now()
         await h.add(Task(type="good", queue_id="a"), Task(type="bad", queue_id="a"))
         await clock.sleep(5)
-        await h.add(Task(type="good", queue_id="a"))
+        [started] = [seen.value for seen in probe.of("on_consumer_started")]
+        await h.add(Task(type="good", queue_id="a"), Task(type="good", queue_id="b"))
         await clock.sleep(5)
         consumer_id = f"{h.handler.backend.queue.name}:a"
-        [started] = [seen.value for seen in probe.of("on_consumer_started")]
+        assert [seen.value.queue_id for seen in probe.of("on_consumer_started")] == ["a", "b"]
         assert started == events.ConsumerStarted(
             consumer_id=consumer_id, queue_id="a", worker_id=h.handler.worker_id, started_at=to_datetime(began)
         )
         await h.handler.stop()
-        [stopped] = [seen.value for seen in probe.of("on_consumer_stopped")]
+        stopped, other = [seen.value for seen in probe.of("on_consumer_stopped")]
+        assert (other.queue_id, other.reason, other.stats.tasks_processed) == ("b", "shutdown", 1)
         stats = events.ConsumerStats(
             consumer_id=consumer_id,
             queue_id="a",

@@ -27,7 +27,7 @@ from tq.errors import MissingPortError, RegistrationError
 from tq.logcontext import get_log_context
 from tq.memory import MemoryBackend
 from tq.model import Projection
-from tq.testing import VirtualClock
+from tq.testing import Probe, VirtualClock
 from tq.testing.harness import harness
 
 EVEN = Backoff(jitter=0)
@@ -64,9 +64,10 @@ def work(seconds: float, type: str = "work", **fields: Any) -> Task[float]:
 
 
 @pytest.mark.spec("HND-01", "HND-02", "HND-03", "HND-04", "HND-08", "RES-07", "INV-01")
-async def test_slow_and_quick_tasks_of_one_line_each_go_their_way(url: str, clock: VirtualClock) -> None:
+async def test_slow_and_quick_tasks_of_one_line_each_go_their_way(url: str, clock: VirtualClock, probe: Probe) -> None:
     manager = AsyncTaskManager()
-    async with harness(sleeping(), url=url, clock=clock, async_tasks=manager, concurrency=1) as h:
+    options: dict[str, Any] = {"async_tasks": manager, "concurrency": 1, "notifications": probe}
+    async with harness(sleeping(), url=url, clock=clock, **options) as h:
         slow, quick, slower = await h.add(work(60), work(4), work(90))
         await h.handler.start()
         await clock.sleep(4)
@@ -85,6 +86,9 @@ async def test_slow_and_quick_tasks_of_one_line_each_go_their_way(url: str, cloc
         await h.assert_succeeded(slow, 60)
         await h.assert_succeeded(slower, 90)
         await h.assert_quiet()
+        await h.handler.stop()
+        [[told]] = [seen.value for seen in probe.of("on_final_stats")]
+        assert (told.async_, told.success, told.failed, told.ignored) == (2, 3, 0, 0), "each ending counts once"
 
 
 @pytest.mark.spec("HND-05", "D-05")

@@ -176,7 +176,7 @@ def test_a_join_may_start_another_flow() -> None:
 # --- joins ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("FLOW-26")
+@pytest.mark.spec("FLOW-11", "FLOW-26")
 def test_the_flow_s_row_is_what_its_join_came_to() -> None:
     done = row_of(follow(joined(), Succeeded(b'"ok"')))
     assert (done.task_id, done.task_type, done.queue_id) == ("f", "publish", "default")

@@ -148,6 +148,10 @@ class Leasing(Suite[Custody]):
             assert (retry.message.id, retry.message.body) == ("a", delivery.message.body)
             assert (retry.message.attempt, retry.message.stats) == (1, b'{"retry_count":1}')
             assert retry.message.run_at == pytest.approx(again.run_at, abs=1e-3)
+            await custody.rearm([(retry.receipt, Rearm(clock.now(), 2, b'{"retry_count":2}'))])
+            (last,) = await take(custody, lease=self.beat)
+            assert (last.message.attempt, last.message.stats) == (2, b'{"retry_count":2}')
+            assert [it.id for it in await custody.list(None, "", 9)] == ["a"]
 
     @pytest.mark.spec("D-15", "D-01")
     async def test_a_retry_is_no_crash_and_a_crash_no_retry(self, clock: Clock) -> None:

@@ -92,8 +92,9 @@ class Parking(StoreSuite):
             await store.put([(message("a", now + 9 * self.beat), ""), (message("b", now), "")])
             retry = message("a", now, attempt=1, stats=b'{"retry_count":1}')
             await store.put([(retry, ""), (message("c", now), "")])
+            await store.put([(message("a", now), ""), (message("d", now), "")])  # of one older and one new, the new one
             found = {it.message.id: it.message for it in await take(store, lease=self.long)}
-            assert sorted(found) == ["a", "b", "c"]
+            assert sorted(found) == ["a", "b", "c", "d"]
             assert found["a"] == retry
 
     @pytest.mark.spec("STO-04")
