@@ -133,7 +133,9 @@ async def test_a_cancel_of_one_step_counts(url: str, clock: VirtualClock, runnin
 
 
 @pytest.mark.spec("D-47")
-async def test_a_type_that_nobody_knows_counts_after_the_grace(url: str, clock: VirtualClock) -> None:
+async def test_a_type_that_nobody_knows_counts_after_the_grace(
+    url: str, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     stage = Stage()
     async with harness(stage.executors, url=url, clock=clock, unknown_grace=600) as h:
         flow = await start(h, FlowStep("of.tomorrow", queue="media"))
@@ -142,6 +144,7 @@ async def test_a_type_that_nobody_knows_counts_after_the_grace(url: str, clock: 
         assert not stage.told
         await clock.sleep(100)
         counted(stage, "fail", "of.tomorrow")
+        assert "was not counted" not in caplog.text, "it counts by itself, not because it is missed"
         assert await h.handler.task(f"{flow}.1").status() is TaskStatus.IGNORED
 
 
