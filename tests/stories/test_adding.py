@@ -161,7 +161,7 @@ async def test_a_start_and_a_verdict_that_bring_nothing_write_nothing(
 # --- ids --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("ADP-01", "D-19", "D-61", "MOD-06", "D-21")
+@pytest.mark.spec("ADP-01", "ADP-03", "D-19", "D-61", "MOD-06", "D-21")
 async def test_every_task_has_an_id_of_its_own_before_it_is_written(url: str, clock: VirtualClock) -> None:
     async with harness(of_everything(), url=url, clock=clock) as h:
         same = Task[Any](type="work", payload={"n": 1}, id="", task_hash="h")

@@ -92,7 +92,7 @@ async def test_an_outcome_that_the_backend_refuses_is_a_dead_letter_and_its_neig
         await h.assert_quiet()
 
 
-@pytest.mark.spec("CON-02", "CON-05", "RET-15", "POL-06", "INV-02", "QLC-05", "QNT-01", "WLC-03")
+@pytest.mark.spec("CON-02", "CON-05", "RET-15", "POL-06", "INV-02", "QLC-05", "QNT-01", "WLC-03", "CLC-02")
 async def test_a_worker_that_fails_as_a_whole_raises_and_its_tasks_run_elsewhere(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, probe: Probe
 ) -> None:
