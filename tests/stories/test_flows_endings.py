@@ -106,7 +106,8 @@ async def test_an_expiry_counts(url: str, clock: VirtualClock, monkeypatch: pyte
         monkeypatch.setattr(h.handler.backend, "commit", amended)
         flow = await start(h, FlowStep("step", queue="media", payload="too late"))
         monkeypatch.undo()
-        await h.later(6)
+        await clock.sleep(6)  # nobody works meanwhile
+        await h.drain()
         assert stage.ran == [f"{flow}.0"]
         counted(stage, "fail", "expired")
         assert await h.handler.task(f"{flow}.1").status() is TaskStatus.EXPIRED
@@ -313,14 +314,19 @@ async def test_a_dead_step_replayed_while_its_flow_is_open_counts_once(url: str,
 async def test_a_closed_flow_is_remembered_and_then_forgotten_an_open_one_never(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     day = 86_400.0
+
+    async def days_later(count: float) -> None:
+        await clock.sleep(count * day)
+        await h.drain()
+
     async with harness(stage.executors, url=url, clock=clock) as h:
         h.handler.executors.queue("elsewhere")
         closed = await stage.start(h.handler, ["a"])
         open_ = await h.handler.start_flow([FlowStep("t", queue="elsewhere")], join=Join("join"))
         await h.drain()
-        await h.later(6.9 * day)
+        await days_later(6.9)
         assert (await h.handler.flow(closed).status()).verdict == "completed"
-        await h.later(0.2 * day)
+        await days_later(0.2)
         assert [state.id for state in await h.flows()] == [open_]
-        await h.later(60 * day)
+        await days_later(60)
         assert (await h.handler.flow(open_).status()).verdict is None, "a flow may wait for weeks"
