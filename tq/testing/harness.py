@@ -15,7 +15,7 @@ from tq.testing.virtual import VirtualClock
 
 __all__ = ["Harness", "harness"]
 
-STEP = 10.0
+STEP, STEPS = 10.0, 360
 
 
 class Harness:
@@ -43,10 +43,14 @@ class Harness:
         await self.handler.drain()
 
     async def later(self, seconds: float) -> None:
-        """Let time pass: whatever falls due meanwhile runs at its time, deadlines of flows to within ten seconds."""
+        """Let time pass: whatever falls due meanwhile runs at its time.
+
+        Flows' deadlines, and upkeep, are looked to every ten seconds, or 360 times in all where that is less often.
+        """
         end = self.clock.now() + seconds
+        stride = max(STEP, seconds / STEPS)
         while (left := end - self.clock.now()) > 0:
-            step = min(left, STEP)
+            step = min(left, stride)
             until = self.clock.now() + step
             await self.handler.drain(within=step)
             await self.clock.sleep(until - self.clock.now())
