@@ -44,6 +44,39 @@ async def test_a_multi_executor_is_given_whole_groups(url: str, clock: VirtualCl
     assert group.groups == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
 
 
+@pytest.mark.spec("EXE-05")
+async def test_a_group_may_be_larger_than_the_handlers_concurrency_and_takes_one_slot(
+    url: str, clock: VirtualClock
+) -> None:
+    executors, group, quick = TaskQueuesManager(), list[int](), list[float]()
+
+    class Slow:
+        async def on_tasks(self, tasks: Sequence[Task[None]], actions: Actions) -> None:
+            group.append(len(tasks))
+            await clock.sleep(100)
+            for task in tasks:
+                actions.success(task)
+
+    executors.register("slow", Slow(), chunk_size=50)
+
+    @executors.task("quick")
+    async def at_once(payload: None) -> None:
+        quick.append(clock.now())
+        await clock.sleep(1)
+
+    async with harness(executors, url=url, clock=clock, concurrency=10) as h:
+        await h.add(*[Task(type="slow") for _ in range(120)])
+        await h.handler.start()
+        await clock.sleep(1)
+        added = clock.now()
+        await h.add(*[at_once.task(None) for _ in range(30)])
+        await clock.sleep(50)
+        assert len(quick) == 30
+        assert max(quick) - added < 10, "the neighbours of a group have the other slots"
+        await clock.sleep(300)
+    assert group == [50, 50, 20]
+
+
 @pytest.mark.spec("D-84", "EXE-02")
 async def test_groups_form_by_queue_and_type(url: str, clock: VirtualClock) -> None:
     executors, here, there, other = TaskQueuesManager(), Group(), Group(), Group()
@@ -135,23 +168,27 @@ async def test_a_payload_that_does_not_fit_leaves_the_rest_of_its_group_alone(ur
 
 @pytest.mark.spec("EXE-11", "D-01")
 async def test_a_stop_between_groups_starts_no_further_one(url: str, clock: VirtualClock) -> None:
-    executors, group = TaskQueuesManager(), list[list[int]]()
+    executors, began = TaskQueuesManager(), list[list[str]]()
 
     class Slow:
         async def on_tasks(self, tasks: Sequence[Task[int]], actions: Actions) -> None:
-            group.append([task.payload for task in tasks])
+            began.append([task.id for task in tasks])
             await clock.sleep(10)
             for task in tasks:
                 actions.success(task)
 
-    executors.register("work", Slow(), chunk_size=2, store_on_success=True)
-    async with harness(executors, url=url, clock=clock) as h:
-        ids = await h.add(*[Task(type="work", payload=number) for number in range(6)])
+    for type in ("first", "second"):
+        executors.register(type, Slow(), chunk_size=2, store_on_success=True)
+    async with harness(executors, url=url, clock=clock, concurrency=1) as h:
+        ids = [f"{type}-{number}" for type in ("first", "second") for number in range(3)]
+        await h.add(*[Task(type=id.partition("-")[0], id=id, payload=0) for id in ids])
         await h.handler.start()
         await clock.sleep(5)
+        assert (await h.handler.queue("default").counts())["running"] > 2, "the second group waits here for its slot"
         await h.handler.stop()
-        assert group == [[0, 1]]
-        left = await h.handler.backend.queue.locate(ids)
-        assert [(place.attempt, place.crashes, place.state) for place in left.values()] == [(0, 0, "waiting")] * 4
+        assert began == [["first-0", "first-1"]]
         for task_id in ids[:2]:
             await h.assert_succeeded(task_id)
+        left = await h.handler.backend.queue.locate(ids)
+        assert set(left) == set(ids[2:])
+        assert {(place.attempt, place.crashes, place.state) for place in left.values()} == {(0, 0, "waiting")}

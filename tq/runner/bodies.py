@@ -250,7 +250,7 @@ class Bodies:
             for execution in group:
                 self._finish(execution, _unfit(execution, error))
         self._slots.overdue -= sum(execution.overdue for execution in group)
-        self._slots.end(line)
+        self._slots.end(line, len(group))
         self.start_ready()
         self._wake()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -70,7 +71,11 @@ class Slots:
         self.running = 0
         self.overdue = 0
         """Tasks that are settled while their bodies run on: they hold slots, and no lease."""
-        self._lines: dict[Registration, Line] = {one: Line(one) for one in limited if one.limit is not None}
+        self.beside = 0
+        """Tasks of running groups beside the one for which each group holds its slot."""
+        known = list(limited)
+        self._lines: dict[Registration, Line] = {one: Line(one) for one in known if one.limit is not None}
+        self._unlimited = [(one.queue, one.type) for one in known if one.limit is None]
         self._ready: deque[Line] = deque()
 
     def offer(self, execution: Execution, registration: Registration) -> None:
@@ -101,12 +106,14 @@ class Slots:
             self.running += 1
             line.active += 1
             group = line.take()
+            self.beside += len(group) - 1
             self._list(line)
             yield line, group
 
-    def end(self, line: Line) -> None:
-        """Take a body's slot back."""
+    def end(self, line: Line, size: int = 1) -> None:
+        """Take back the slot of a body that ran so many tasks."""
         self.running -= 1
+        self.beside -= size - 1
         line.active -= 1
         line.ended += 1
         self._list(line)
@@ -114,6 +121,22 @@ class Slots:
     def caps(self) -> dict[tuple[str, str], int]:
         """Return the most that may be claimed of each (queue, type) whose executor has a limit."""
         return {(key.queue, key.type): cap for key, line in self._lines.items() if (cap := line.cap()) is not None}
+
+    def claimable(self, free: int) -> tuple[int, dict[tuple[str, str], int]]:
+        """Return how many to claim while so many slots are free, and the most of each (queue, type).
+
+        A group takes one slot, whatever its size: where there is room for one, more are claimed than slots are free,
+        but of what takes a slot for each task no more than that.
+        """
+        caps = self.caps()
+        room = 0
+        for known in self._lines:
+            if known.options.multiple:
+                cap = caps[known.queue, known.type]
+                room += cap - math.ceil(cap / known.options.chunk_size)
+        if room:
+            caps = {**dict.fromkeys(self._unlimited, free), **caps}
+        return free + room, caps
 
     def drop_waiting(self) -> list[Execution]:
         """Give up whatever has not started; return it."""

@@ -201,15 +201,14 @@ class Worker(Service):
     @property
     def _in_line(self) -> int:
         """Tasks that hold, or wait for, one of the handler's slots."""
-        return self._endings.in_line + self._slots.overdue - self._slots.in_limited_lines
+        return self._endings.in_line + self._slots.overdue - self._slots.in_limited_lines - self._slots.beside
 
     def _claim(self) -> Claim | None:
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
         if not self._may_claim or not (self._pace.due or self._endings.pending):
             return None
-        limit = self._pace.wanted(self._in_line)
-        caps = {**self._slots.caps(), **self._strangers.caps()}
-        return Claim(self.queues, limit, self._token(), self.settings.lease, caps)
+        limit, caps = self._slots.claimable(self._pace.wanted(self._in_line))
+        return Claim(self.queues, limit, self._token(), self.settings.lease, {**caps, **self._strangers.caps()})
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its way: to a body, to a body of its own, or to its end."""

@@ -68,7 +68,7 @@ def test_a_multi_executor_takes_groups_and_a_group_is_one_slot() -> None:
     offer(slots, multi, "a", "b", "c")
     [(line, group)] = started(slots)
     assert (group, slots.running) == (["a", "b"], 1)
-    slots.end(line)
+    slots.end(line, len(group))
     assert names(started(slots)) == ["c"]
 
 
@@ -97,6 +97,22 @@ def test_a_multi_executor_is_claimed_for_by_whole_groups() -> None:
     assert slots.caps() == {("default", "m"): 3}
     started(slots)
     assert slots.caps() == {("default", "m"): 0}
+
+
+def test_room_for_a_group_is_claimed_for_beside_the_free_slots_and_for_nobody_else() -> None:
+    multi, free = registration(type="m", multiple=True, chunk_size=50), registration(type="free")
+    slots = Slots(10, [multi, free])
+    assert slots.claimable(10) == (59, {("default", "m"): 50, ("default", "free"): 10})
+    offer(slots, multi, *[f"{number}" for number in range(50)])
+    [(line, group)] = started(slots)
+    assert (slots.running, slots.beside) == (1, 49)
+    assert slots.claimable(9) == (9, {("default", "m"): 0})
+    slots.end(line, len(group))
+    assert (slots.running, slots.beside) == (0, 0)
+
+
+def test_where_there_are_no_groups_no_more_is_claimed_than_slots_are_free() -> None:
+    assert Slots(10, [registration(type="free")]).claimable(7) == (7, {})
 
 
 def test_a_slow_line_is_not_filled_up_for_ever() -> None:
