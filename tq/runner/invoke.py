@@ -33,7 +33,10 @@ async def invoke(
     """
     signature = registration.signature
     try:
-        arguments = _arguments(registration, resources, execution, None, actions)
+        if signature.of_payload:
+            arguments = [execution.payload]
+        else:
+            arguments = _arguments(registration, resources, execution, None, actions)
         if signature.is_async:
             value = await registration.function(*arguments)
         else:
@@ -153,6 +156,9 @@ def _arguments(
     return arguments
 
 
+_DONE = Succeeded()
+
+
 def _silent(registration: Registration) -> Failed:
     what = f"executor {registration.type!r} on queue {registration.queue!r}"
     text = f"{what} returned without an outcome: call actions.success, fail, reschedule or success_when"
@@ -163,7 +169,7 @@ def _returned(execution: Execution, registration: Registration, value: object) -
     """Return the success that a returned value amounts to; one that cannot be written is dropped (RES-05, RES-06)."""
     shape = registration.result
     if shape is None or (value is None and not shape.checked):
-        return Succeeded()
+        return _DONE
     try:
         return Succeeded(shape.dump_result(value))
     except PayloadError as error:

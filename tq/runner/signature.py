@@ -24,6 +24,9 @@ class Source(Enum):
     RESOURCE = auto()
 
 
+_PAYLOAD_ONLY = (Source.PAYLOAD,)
+
+
 class Signature(NamedTuple):
     """How to call an executor: one source per argument, in order."""
 
@@ -43,6 +46,11 @@ class Signature(NamedTuple):
     @property
     def takes_actions(self) -> bool:
         return Source.ACTIONS in self.sources
+
+    @property
+    def of_payload(self) -> bool:
+        """Whether it takes its payload and nothing else, as most functions do."""
+        return self.sources == _PAYLOAD_ONLY
 
 
 def read_signature(
