@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,14 @@ def brokers(clock: VirtualClock, _: Path) -> Parts:
 
 
 @pytest.fixture(params=[memories, sqlite_store, flows_elsewhere, brokers], ids=lambda it: str(it.__name__))
-def parts(request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path) -> Parts:
+def parts(request: pytest.FixtureRequest, clock: VirtualClock, tmp_path: Path) -> Iterator[Parts]:
     """Where the story's handlers keep their tasks: all of them share these."""
     make: Callable[[VirtualClock, Path], Parts] = request.param
-    return make(clock, tmp_path)
+    made = make(clock, tmp_path)
+    yield made
+    for home in {getattr(part, "backend", None) for part in made.values()}:
+        if isinstance(home, SqliteBackend):
+            asyncio.run(home.close())
 
 
 class Studio:
