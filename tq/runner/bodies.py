@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from tq.clock import Clock
 from tq.errors import BackendError, FlowError, PayloadError
@@ -24,7 +24,7 @@ from tq.runner.outside import Outside
 from tq.runner.registry import Registration
 from tq.runner.slots import Line, Slots
 
-__all__ = ["Bodies", "Finish", "HandOver", "Write", "resource_types"]
+__all__ = ["Bodies", "Finish", "HandOver", "Write"]
 
 log = logging.getLogger("tq.runner")
 
@@ -325,8 +325,3 @@ def _unfit(execution: Execution, error: Exception) -> Failed:
     """Return the end of a task that cannot even be begun: unended, it would keep its slot and its lease for ever."""
     log.error("task %s cannot be run; it ends as a dead letter", execution.id, exc_info=error)
     return Failed(f"it could not be run: {error}", final=True, exception=error)
-
-
-def resource_types(registrations: Sequence[Registration]) -> set[Any]:
-    """Return the types that these executors ask a lifespan for."""
-    return {kind for registration in registrations for _, kind in registration.signature.resources}

@@ -49,8 +49,8 @@ class Slot:
 class Supervisor:
     """Runs `command` in `count` processes until SIGTERM or SIGINT; a second signal kills what has not drained.
 
-    Children are in sessions of their own, so that Ctrl-C reaches them once, from here. Each holds the other end of a
-    pipe as its standard input: when this process dies, however it dies, they see the end of it and drain.
+    Children are in process groups of their own, so that Ctrl-C reaches them once, from here. Each holds the other end
+    of a pipe as its standard input: when this process dies, however it dies, they see the end of it and drain.
     """
 
     def __init__(
