@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from types import TracebackType
+from collections.abc import Coroutine, Generator
+from contextvars import Context
+from types import TracebackType, coroutine
 from typing import Any, Self
 
 from tq.clock import Clock
 
-__all__ = ["Service", "Spawner"]
+__all__ = ["Service", "Spawner", "go_on"]
 
 log = logging.getLogger("tq")
 
@@ -24,26 +25,17 @@ class Spawner:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
-        """Run a coroutine in the background; an exception that nobody awaits is logged."""
-        task = asyncio.create_task(work, name=name)
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine in the background, in a copy of what surrounds the caller unless a `context` is given.
+
+        An exception that nobody awaits is logged.
+        """
+        task = asyncio.create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
-
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine that never raises and calls `ended` as its last deed.
-
-        The way for tens of thousands a second: no callback, no name, half the cost of `spawn`.
-        """
-        task = asyncio.Task(work, loop=asyncio.get_running_loop(), name="tq")
-        self._tasks.add(task)
-        return task
-
-    def ended(self, task: asyncio.Task[Any] | None) -> None:
-        """Forget a task that was begun by `run`."""
-        if task is not None:
-            self._tasks.discard(task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -66,6 +58,25 @@ class Spawner:
         for task in tasks:
             task.cancel()
         return len((await asyncio.wait(tasks, timeout=timeout))[1]) if tasks else 0
+
+
+@coroutine
+def go_on(work: Coroutine[Any, Any, None], awaited: object) -> Generator[Any, Any, None]:
+    """Let a coroutine go on in the asyncio task that awaits this, once `awaited` is there.
+
+    It was begun with `work.send(None)` inside that same task, and `awaited` is what this returned.
+    """
+    while True:
+        try:
+            yield awaited
+        except BaseException as error:  # noqa: BLE001 -- cancellation, most of all: what is thrown in is thrown on
+            try:
+                awaited = work.throw(error)
+            except StopIteration:
+                return
+        else:
+            yield from work
+            return
 
 
 class Service:

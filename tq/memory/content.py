@@ -36,9 +36,9 @@ def check_messages(messages: Iterable[Message]) -> None:
 
 def check_batch(batch: Batch) -> None:
     """Refuse a batch before anything of it is written."""
-    for settlement in batch.settlements:
-        if settlement.effects is not NO_EFFECTS:
-            check_effects(settlement.effects)
+    for _, _, effects, _, _ in batch.settlements:
+        if effects is not NO_EFFECTS:
+            check_effects(effects)
     for effects in batch.effects:
         check_effects(effects)
 

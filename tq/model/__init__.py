@@ -23,7 +23,7 @@ from tq.model.ended import Ended, Keep
 from tq.model.entity import Entity, Projection, projection_version
 from tq.model.flow import Flow, FlowState, Mark, Reopen, StepResult, decide
 from tq.model.message import Claim, Delivery, Message, Place, Rearm, Receipt, Renewal, State, Whereabouts
-from tq.model.outcome import Deferred, Failed, Outcome, Released, Rescheduled, Succeeded
+from tq.model.outcome import SUCCEEDED, Deferred, Failed, Outcome, Released, Rescheduled, Succeeded
 from tq.model.plan import FailurePolicy, FlowOptions, FlowRequest, FlowStep, Join, Member, Tolerance, quorum, tolerate
 from tq.model.projection import build_projection, ending_projection
 from tq.model.retry import Backoff, attempts_left, retry_count, retry_delay
@@ -33,6 +33,7 @@ from tq.model.task import MISSING, Missing, Task
 __all__ = [
     "MISSING",
     "NO_EFFECTS",
+    "SUCCEEDED",
     "Backoff",
     "Batch",
     "Chunk",

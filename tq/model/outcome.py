@@ -8,7 +8,7 @@ from typing import Any
 
 from tq.model.status import TaskStatus
 
-__all__ = ["Deferred", "Failed", "Outcome", "Released", "Rescheduled", "Succeeded"]
+__all__ = ["SUCCEEDED", "Deferred", "Failed", "Outcome", "Released", "Rescheduled", "Succeeded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,10 @@ class Succeeded:
 
     result: bytes | None = None
     dropped: str = ""
+
+
+SUCCEEDED = Succeeded()
+"""A success without a result, as most are: one value for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tq.ids import flow_id
 from tq.logcontext import child_logger, merge
 from tq.model import (
     MISSING,
+    SUCCEEDED,
     Deferred,
     Failed,
     FlowOptions,
@@ -246,7 +247,7 @@ class Actions:
 
     def _succeeded(self, task: Task[Any], result: object | Missing) -> Succeeded:
         if isinstance(result, Missing):
-            return Succeeded()
+            return SUCCEEDED
         try:
             return Succeeded(dump_plain(result, "result", MAX_RESULT))
         except PayloadError as error:

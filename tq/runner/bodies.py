@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Protocol
+from contextvars import copy_context
+from typing import Protocol, cast
 
 from tq.clock import Clock
 from tq.errors import BackendError, FlowError, PayloadError
-from tq.lifecycle import Spawner
+from tq.lifecycle import Spawner, go_on
 from tq.logcontext import bind, reset
 from tq.model import NO_EFFECTS, Effects, Failed, Outcome, Released, Succeeded
 from tq.ports import Attachment, Continuation
@@ -62,7 +63,7 @@ class Bodies:
         finish: Finish,
         write: Write,
         hand_over: HandOver,
-        wake: Callable[[], None],
+        look: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._slots = slots
@@ -70,6 +71,7 @@ class Bodies:
         self._alarms = alarms
         self._events = events
         self._outside = outside
+        self._worker_id = outside.worker_id
         self._threads = threads
         self._resources = resources
         self._continuations = continuations
@@ -77,29 +79,68 @@ class Bodies:
         self._finish = finish
         self._write = write
         self._hand_over = hand_over
-        self._wake = wake
+        self._look = look
+        self._context = copy_context()
+        """What bodies find around them: nothing of the body before, nor of whoever freed their slot."""
+        self._carried = False
+        """Whether an asyncio task is on its way to run what is ready."""
 
     def start_ready(self) -> None:
-        """Start every body that has a slot."""
-        for line, group in self._slots.start():
+        """See to it that every body that has a slot is started, when the event loop comes round."""
+        if not self._carried and self._slots.ready:
+            self._carried = True
+            self._spawner.spawn(self._carry(), "tq", self._context.copy())
+
+    async def _carry(self) -> None:
+        """Run bodies in turn, for as long as each of them ends without having waited.
+
+        An asyncio task for every body would cost more than all else that is done for it. So one task carries those
+        that need none of their own; a body that waits keeps the task that it is in, and the next ones get another. A
+        task is left as well by a body that changed its context variables, or cancelled it: no body finds anything of
+        the one before.
+        """
+        carrier = cast("asyncio.Task[None]", asyncio.current_task())
+        for _ in range(self._slots.concurrency):  # then the event loop has its turn
+            if (started := self._slots.start()) is None:
+                break
+            line, group = started
             if line.registration.options.multiple:
-                self._spawner.spawn(self._run_group(line, group))
+                self._spawner.spawn(self._run_group(line, group), "tq", self._context.copy())
+                continue
+            group[0].body_task = carrier
+            body = self._run(line, group[0])
+            try:
+                awaited: object = body.send(None)
+            except StopIteration:
+                pass
             else:
-                group[0].body_task = self._spawner.run(self._run(line, group[0]))
+                self._left()
+                return await go_on(body, awaited)
+            if carrier.cancelling() or copy_context() != self._context:
+                break
+        self._left()
+        return None
+
+    def _left(self) -> None:
+        """The task that carried bodies does so no longer."""
+        self._carried = False
+        self.start_ready()
 
     # --- one task -------------------------------------------------------------------------------------------------
 
     async def _run(self, line: Line, execution: Execution) -> None:
         registration = line.registration
-        execution.begun = True
         execution.started_at = self._clock.now()
-        alarms = self._set_alarms(line, execution)
+        alarms = self._set_alarms(line, execution) if registration.timed else ()
         token = None
         try:
-            outcome = await self._prepared(execution, registration)
+            if execution.concerns_others or self._events.wants_started:
+                outcome = await self._prepared(execution, registration)
+            else:
+                outcome = self._checked(execution, registration)
             if outcome is None:
-                token = bind(self._context(execution))
-                actions = self._actions(execution, registration)
+                token = bind(self._log_context(execution))
+                actions = self._actions(execution) if registration.takes_actions else None
                 outcome = await invoke(execution, registration, actions, self._resources, self._threads)
         except asyncio.CancelledError as error:
             outcome = interrupted_outcome(execution, error)
@@ -112,14 +153,12 @@ class Bodies:
                 alarm.cancel()
         if execution.interrupted is not None and (current := asyncio.current_task()) is not None:
             current.uncancel()
+        execution.body_task = None  # what comes in this asyncio task after it is none of its business
         self._finish(execution, outcome)
         self._free(line, execution)
-        self._spawner.ended(execution.body_task)
 
     def _set_alarms(self, line: Line, execution: Execution) -> tuple[Alarm, ...]:
         options = line.registration.options
-        if options.timeout is None and options.handoff_timeout is None:
-            return ()
         alarms: list[Alarm] = []
         if options.timeout is not None:
             alarms.append(self._alarms.after(options.timeout, lambda: self._timed_out(execution)))
@@ -132,20 +171,18 @@ class Bodies:
             execution.slot_freed = True
             self._slots.overdue -= execution.overdue
             self._slots.end(line)
-        if self._slots.ready:
+            if line.limited:
+                self._look()  # while its line was full, claims were told nothing of what waits for it
+        if not self._carried:
             self.start_ready()
-        self._wake()
 
     async def _prepared(self, execution: Execution, registration: Registration) -> Outcome | None:
         """Check the payload and write what a start brings; return an outcome if it must not run."""
-        if "metadata" in execution.body or "entity" in execution.body:
-            outcome = await self._given_payload(execution, registration)
-            if outcome is None and (effects := self._begun(execution)):
-                await self._write_quietly(effects)
-        else:
-            outcome = self._checked(execution, registration)
+        outcome = await self._given_payload(execution, registration)
         if outcome is not None:
             return outcome
+        if effects := self._begun(execution):
+            await self._write_quietly(effects)
         if self._events.wants_started:
             await self._events.task_started(execution.task, execution.started_at)
         return None
@@ -176,7 +213,7 @@ class Bodies:
     def _begun(self, execution: Execution) -> Effects:
         """Return what is written before the body runs: nothing, for tasks without a flow or an entity."""
         effects = NO_EFFECTS
-        if "entity" in execution.body or "metadata" in execution.body:
+        if execution.concerns_others:
             for continuation in self._continuations:
                 effects += continuation.begin(execution.task, execution.started_at)
         return effects
@@ -185,21 +222,18 @@ class Bodies:
         with suppress(BackendError):  # a row that cannot be written never disturbs the task (ENT-09)
             await self._write(effects)
 
-    def _actions(self, execution: Execution, registration: Registration) -> Actions | None:
-        if not registration.signature.takes_actions:
-            return None
+    def _actions(self, execution: Execution) -> Actions:
         attempt = execution.attempt = Attempt(execution.task)
         return Actions({execution.id: attempt}, attempt, self._outside, execution.consumer_id)
 
-    def _context(self, execution: Execution) -> Mapping[str, str]:
+    def _log_context(self, execution: Execution) -> Mapping[str, str]:
         """Return what every log line of the body carries (LOG-02 … LOG-04): runtime keys win."""
         runtime = {
             "task_id": execution.id,
             "task_type": execution.delivery.message.type,
-            "worker_id": self._outside.worker_id,
+            "worker_id": self._worker_id,
         }
-        given = execution.log_context
-        return {**given, **runtime} if given else runtime
+        return {**execution.log_context, **runtime} if execution.concerns_others else runtime
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -222,7 +256,7 @@ class Bodies:
         self._alarms.after(grace, over)
 
     def _left_behind(self, execution: Execution) -> None:
-        if execution.settled and execution.begun and not execution.slot_freed:
+        if execution.settled and execution.body_task is not None and not execution.slot_freed:
             execution.overdue = True
             self._slots.overdue += 1
 
@@ -232,6 +266,7 @@ class Bodies:
         async def move() -> None:
             if await self._hand_over(execution):
                 self._free(line, execution)
+                self._look()
             elif not execution.settled:
                 self._alarms.after(1.0, lambda: self._over(line, execution))  # it waits in line (D-20)
 
@@ -251,8 +286,8 @@ class Bodies:
                 self._finish(execution, _unfit(execution, error))
         self._slots.overdue -= sum(execution.overdue for execution in group)
         self._slots.end(line, len(group))
+        self._look()
         self.start_ready()
-        self._wake()
 
     async def _run_members(self, registration: Registration, group: Sequence[Execution]) -> None:
         started_at = self._clock.now()
@@ -285,7 +320,7 @@ class Bodies:
         attempts = {execution.id: Attempt(execution.task) for execution in ready}
         for execution in ready:
             execution.attempt = attempts[execution.id]
-            execution.body_task, execution.shares_body, execution.begun = asyncio.current_task(), True, True
+            execution.body_task, execution.shares_body = asyncio.current_task(), True
         tasks = [execution.task for execution in ready]
         actions = Actions(attempts, attempts[ready[0].id], self._outside, ready[0].consumer_id, of_group=True)
         alarm = None
@@ -296,7 +331,7 @@ class Bodies:
                 await self._events.task_started(task, started_at)
         if self._events.wants_groups:
             await self._events.task_batch_started(registration.type, registration.queue, tasks, started_at)
-        token = bind({"worker_id": self._outside.worker_id, "batch_size": str(len(ready))})
+        token = bind({"worker_id": self._worker_id, "batch_size": str(len(ready))})
         try:
             outcomes = await invoke_group(
                 ready, registration, actions, list(attempts.values()), self._resources, self._threads

@@ -66,7 +66,8 @@ class Committer:
             BackendError: only when giving up; what was not written stays under its leases.
         """
         for item in pending:
-            if item.settlement.effects.chunks:
+            effects = item.settlement.effects
+            if effects is not NO_EFFECTS and effects.chunks:
                 try:
                     await self._write_chunks(item)
                 except ContentRefusedError as error:

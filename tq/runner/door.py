@@ -64,7 +64,7 @@ class Shape:
             self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         except PydanticUserError as error:
             raise RegistrationError(f"{what}: pydantic cannot check {annotation!r}: {error}") from error
-        self._validate_json = self._adapter.validate_json
+        self._validate_json = self._adapter.validator.validate_json  # the adapter's own would look for options first
 
     def load(self, data: bytes) -> Any:
         """Return the checked value of JSON.

@@ -55,6 +55,15 @@ class Endings:
         pending, self.pending = self.pending, []
         return pending
 
+    def written(self, pending: Sequence[Pending]) -> None:
+        """These are settled for good, or were refused: nobody's leases here."""
+        held = self.held
+        for item in pending:
+            execution = item.execution
+            if execution is not None and held.get(execution.id) is execution:
+                del held[execution.id]
+                self.handed_off -= execution.handed_off
+
     def let_go(self, receipt: Receipt) -> None:
         """The lease is of no more use: its settlement is written, or somebody else's is."""
         execution = self.held.get(receipt.id)
@@ -79,31 +88,28 @@ class Endings:
             self.lost.append(execution)
             log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
         else:
-            self.pending.append(Pending(self._settled(execution, outcome, said), execution, outcome))
+            try:
+                settlement = self._settlement(execution, outcome, said, self._continuations)
+            except Exception as error:  # a continuation's fault must not leave a task without an end
+                log.exception("what follows task %s cannot be decided; it ends as a dead letter", execution.id)
+                failed = Failed(f"what follows it could not be decided: {error}", final=True, exception=error)
+                settlement = self._settlement(execution, failed, _NOTHING_SAID, ())
+            self.pending.append(Pending(settlement, execution, outcome))
         return True
-
-    def _settled(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
-        try:
-            return self._settlement(execution, outcome, said, self._continuations)
-        except Exception as error:  # a continuation's fault must not leave a task without an end
-            log.exception("what follows task %s cannot be decided; it ends as a dead letter", execution.id)
-            failed = Failed(f"what follows it could not be decided: {error}", final=True, exception=error)
-            return self._settlement(execution, failed, _NOTHING_SAID, ())
 
     def _settlement(
         self, execution: Execution, outcome: Outcome, said: Said, continuations: Sequence[Continuation]
     ) -> Settlement:
-        body = execution.body
-        concerns_others = "metadata" in body or "entity" in body or said.flows
+        concerns_others = execution.concerns_others or said.flows
         return settle(
             execution.delivery,
             outcome,
             policy_of(execution),
             self._clock.now(),
-            task=execution.ended_task if concerns_others else None,
-            said=said,
-            continuations=continuations,
-            noise=2.0 * self._rng() - 1.0,
+            execution.ended_task if concerns_others else None,
+            said,
+            continuations,
+            2.0 * self._rng() - 1.0 if isinstance(outcome, Failed) else 0.0,
         )
 
     def refused(self, execution: Execution, error: Exception) -> Pending:

@@ -34,16 +34,18 @@ class Execution:
 
     __slots__ = (
         "_task",
+        "alone",
         "attached",
         "attempt",
-        "begun",
         "body",
         "body_task",
+        "concerns_others",
         "consumer_id",
         "delivery",
         "ended_meanwhile",
         "given",
         "handed_off",
+        "id",
         "interrupted",
         "moving",
         "overdue",
@@ -53,15 +55,23 @@ class Execution:
         "shares_body",
         "slot_freed",
         "started_at",
+        "unrun",
     )
 
     def __init__(
         self, delivery: Delivery, body: Mapping[str, Any], registration: Registration | None, consumer_id: str
     ) -> None:
+        self.id = delivery[0][0]
         self.delivery = delivery
         self.body = body
         self.registration = registration
         self.consumer_id = consumer_id
+        self.concerns_others = "metadata" in body or "entity" in body
+        """Whether it may belong to a flow, or has a row: only then are the continuations asked."""
+        self.unrun: Outcome | None = None
+        """How it ends without being run: decided at the gate."""
+        self.alone = False
+        """Whether it is run while nothing else is: it was there when workers died."""
         self.payload: object = None
         self.given = False
         """Whether the payload was checked and given: never, where the task ends before that."""
@@ -69,13 +79,12 @@ class Execution:
         """What a join was given, as plain values: its executor may see it checked into a type of its own."""
         self.attempt: Attempt | None = None
         self.body_task: asyncio.Task[Any] | None = None
+        """What the body runs in, while it does."""
         self.interrupted: Interruption | None = None
         self.handed_off = False
         self.moving = False
         """Whether its custody is on its way to the store: its token then is neither the old one nor the new."""
         self.ended_meanwhile: Outcome | None = None
-        self.begun = False
-        """Whether the body's coroutine has been entered: cancelled before that, it would never free its slot."""
         self.overdue = False
         """Whether it was settled without its body, which has not ended yet."""
         self.settled = False
@@ -83,10 +92,6 @@ class Execution:
         self.slot_freed = False
         self.started_at = 0.0
         self._task: Task[Any] | None = None
-
-    @property
-    def id(self) -> str:
-        return self.delivery.message.id
 
     @property
     def is_join(self) -> bool:
@@ -138,7 +143,7 @@ class Execution:
         if self.interrupted is None:
             self.interrupted = why
             alone = self.shares_body and why in (Interruption.CANCEL, Interruption.LOST)
-            if self.body_task is not None and self.begun and not alone:
+            if self.body_task is not None and not alone:
                 self.body_task.cancel()
         elif why is Interruption.LOST:
             self.interrupted = why  # nothing of it may be written any more, whatever ended it

@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from tq.codec import decode_body
 from tq.errors import CrashedError, UnknownFormatError, WireError
-from tq.model import Delivery, Failed, Outcome, TaskStatus
+from tq.model import Delivery, Failed, TaskStatus
 from tq.runner.execution import Execution
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.settle import Policy, convicted, unknown
 
-__all__ = ["SUSPECT_FROM", "Verdict", "inspect", "policy_of", "stand_in"]
+__all__ = ["SUSPECT_FROM", "inspect", "policy_of", "stand_in"]
 
 SUSPECT_FROM = 2
 """Crashes from which on a delivery runs alone."""
 
 
-class Verdict(NamedTuple):
-    """An execution to run (outcome None), alone or not, or one that ends here and now."""
-
-    execution: Execution
-    outcome: Outcome | None = None
-    alone: bool = False
-
-
 def inspect(
     delivery: Delivery, executors: TaskQueuesManager, now: float, unknown_grace: float, consumer_id: str
-) -> Verdict:
-    """Decide whether a delivery is run, given back, or ended unrun."""
-    message = delivery.message
+) -> Execution:
+    """Return the execution of a delivery: to be run, alone or not, or with how it ends unrun."""
+    message, _, _, crashes, _, _, cancelled, _ = delivery
     registration = executors.get_executor(message.queue, message.type)
     try:
         body = decode_body(message.body)
-    except UnknownFormatError as error:
-        execution = Execution(delivery, stand_in(delivery), registration, consumer_id)
-        return Verdict(execution, unknown(delivery, str(error), now, unknown_grace))
     except WireError as error:
         execution = Execution(delivery, stand_in(delivery), registration, consumer_id)
-        return Verdict(execution, Failed(str(error), final=True, exception=error))
+        if isinstance(error, UnknownFormatError):
+            execution.unrun = unknown(delivery, str(error), now, unknown_grace)
+        else:
+            execution.unrun = Failed(str(error), final=True, exception=error)
+        return execution
     execution = Execution(delivery, body, registration, consumer_id)
-    if delivery.cancelled:
-        return Verdict(execution, Failed("cancelled", final=True, status=TaskStatus.CANCELLED))
     expires_at = body.get("expires_at")
-    if expires_at is not None and expires_at <= now:
-        return Verdict(execution, Failed("expired before it could run", final=True, status=TaskStatus.EXPIRED))
-    if registration is None:
+    if cancelled:
+        execution.unrun = Failed("cancelled", final=True, status=TaskStatus.CANCELLED)
+    elif expires_at is not None and expires_at <= now:
+        execution.unrun = Failed("expired before it could run", final=True, status=TaskStatus.EXPIRED)
+    elif registration is None:
         reason = f"no executor is registered for {message.type!r} on queue {message.queue!r}"
-        return Verdict(execution, unknown(delivery, reason, now, unknown_grace))
-    if convicted(delivery, registration.options.max_crashes):
-        crash = CrashedError(f"the worker died {delivery.crashes} times with this task, {delivery.solo_crashes} alone")
-        return Verdict(execution, Failed(str(crash), final=True, exception=crash))
-    return Verdict(execution, alone=delivery.crashes >= SUSPECT_FROM)
+        execution.unrun = unknown(delivery, reason, now, unknown_grace)
+    elif crashes:
+        if convicted(delivery, registration.options.max_crashes):
+            crash = CrashedError(f"the worker died {crashes} times with this task, {delivery.solo_crashes} alone")
+            execution.unrun = Failed(str(crash), final=True, exception=crash)
+        execution.alone = crashes >= SUSPECT_FROM
+    return execution
 
 
 def stand_in(delivery: Delivery) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from tq.errors import AttemptTimeoutError, HungTaskError, NoOutcomeError, PayloadError
-from tq.model import Failed, Outcome, Released, Succeeded, TaskStatus
+from tq.model import SUCCEEDED, Failed, Outcome, Released, Succeeded, TaskStatus
 from tq.runner.actions import Actions, Attempt, failed_by
 from tq.runner.execution import Execution, Interruption
 from tq.runner.registry import Registration
@@ -33,26 +33,24 @@ async def invoke(
     """
     signature = registration.signature
     try:
-        if signature.of_payload:
-            arguments = [execution.payload]
+        if signature.is_async and registration.of_payload:
+            value = await registration.function(execution.payload)
         else:
             arguments = _arguments(registration, resources, execution, None, actions)
-        if signature.is_async:
-            value = await registration.function(*arguments)
-        else:
-            value = await _in_thread(registration.function, arguments, threads)
+            if signature.is_async:
+                value = await registration.function(*arguments)
+            else:
+                value = await _in_thread(registration.function, arguments, threads)
     except BaseException as error:  # noqa: BLE001 -- executors raise whatever they like; the worker must live on
         outcome = interrupted_outcome(execution, error)
         attempt = execution.attempt
         recorded = attempt.outcome if attempt is not None else None
         return outcome if recorded is None else recorded
-    if execution.interrupted is not None and execution.interrupted is not Interruption.SHUTDOWN:
-        recorded = execution.attempt.outcome if execution.attempt is not None else None
-        if recorded is None:
-            return interrupted_outcome(execution, None)
     if execution.attempt is not None and (recorded := execution.attempt.outcome) is not None:
         return recorded
-    if signature.takes_actions:
+    if execution.interrupted is not None and execution.interrupted is not Interruption.SHUTDOWN:
+        return interrupted_outcome(execution, None)
+    if registration.takes_actions:
         return _silent(registration)
     return _returned(execution, registration, value)
 
@@ -156,9 +154,6 @@ def _arguments(
     return arguments
 
 
-_DONE = Succeeded()
-
-
 def _silent(registration: Registration) -> Failed:
     what = f"executor {registration.type!r} on queue {registration.queue!r}"
     text = f"{what} returned without an outcome: call actions.success, fail, reschedule or success_when"
@@ -169,7 +164,7 @@ def _returned(execution: Execution, registration: Registration, value: object) -
     """Return the success that a returned value amounts to; one that cannot be written is dropped (RES-05, RES-06)."""
     shape = registration.result
     if shape is None or (value is None and not shape.checked):
-        return _DONE
+        return SUCCEEDED
     try:
         return Succeeded(shape.dump_result(value))
     except PayloadError as error:

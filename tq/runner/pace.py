@@ -11,9 +11,11 @@ from tq.model import Claim, Hop
 
 __all__ = ["Pace"]
 
-AHEAD = 0.05
-"""Seconds of recent throughput that may be claimed beyond the free slots."""
+LONGEST_AHEAD = 0.05
+"""Seconds of recent throughput that may be claimed beyond the free slots, at most."""
 MOST_AHEAD = 2_000
+HOPS_AHEAD = 3.0
+"""So many hops' time is claimed for: one is on its way, the next has yet to start, and no two take the same."""
 SMOOTHING = 0.2
 SHORTEST_SLEEP = 0.02
 
@@ -26,11 +28,17 @@ class Pace:
         self._concurrency = concurrency
         self._poll_interval = poll_interval
         self._woken = asyncio.Event()
+        self.wake = self._woken.set
+        """Call it: there is something to write, or a slot is free."""
         self._next_look = -math.inf
         """Instant before which a claim would come back empty, as far as is known here."""
         self._due_at = math.inf
         """Instant at which the backend said that something falls due."""
+        self._news = False
+        """Whether somebody gave notice since the last claim was made: it may not have seen what that was about."""
         self._rate = 0.0
+        self._way = 0.0
+        """Seconds that a hop takes of late."""
         self._last = clock.monotonic()
 
     @property
@@ -44,12 +52,17 @@ class Pace:
         return max(self._due_at - self._clock.now(), 0.0)
 
     def wanted(self, held: int) -> int:
-        """Return how many to claim: free slots, plus what the recent rate will free very soon."""
-        return self._concurrency + min(int(self._rate * AHEAD), MOST_AHEAD) - held
+        """Return how many to claim: free slots, plus what the recent rate will free until the next hop is back.
 
-    def made(self, hop: Hop, claim: Claim | None, settled: int) -> None:
-        """Learn from a hop."""
+        No more than that: what waits here is neither run by others nor light for the garbage collector.
+        """
+        ahead = self._rate * min(self._way * HOPS_AHEAD, LONGEST_AHEAD)
+        return self._concurrency + min(int(ahead), MOST_AHEAD) - held
+
+    def made(self, hop: Hop, claim: Claim | None, settled: int, took: float) -> None:
+        """Learn from a hop that took so many seconds."""
         now = self._clock.monotonic()
+        self._way += SMOOTHING * (took - self._way)
         passed, self._last = now - self._last, now
         if settled and passed > 0:
             self._rate += SMOOTHING * (settled / passed - self._rate)
@@ -57,12 +70,16 @@ class Pace:
             self._rate = 0.0
         if claim is None:
             return
-        if len(hop.deliveries) >= claim.limit:
+        if self._news or len(hop.deliveries) >= claim.limit:
             self._next_look = self._due_at = -math.inf
             return
         present = self._clock.now()
         self._due_at = math.inf if hop.next_due is None else hop.next_due
         self._next_look = min(max(self._due_at, present + SHORTEST_SLEEP), present + self._poll_interval)
+
+    def asks(self) -> None:
+        """A claim is made."""
+        self._news = False
 
     def look_by(self, instant: float) -> None:
         """Look again by then, whatever the last claim said of what it was not to hand out."""
@@ -72,10 +89,7 @@ class Pace:
     def notify(self) -> None:
         """Something may have fallen due, whatever the last claim said."""
         self._next_look = -math.inf
-        self._woken.set()
-
-    def wake(self) -> None:
-        """There is something to write, or a slot is free."""
+        self._news = True
         self._woken.set()
 
     async def sleep(self, *, until_due: bool) -> None:

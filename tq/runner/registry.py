@@ -41,15 +41,23 @@ class Registration:
     target: object = field(default=None, repr=False)
     policy: Policy = field(init=False, repr=False)
     """What its options say about endings, for tasks that say nothing of their own."""
+    limit: int | None = field(init=False, repr=False)
+    """Most bodies at a time in one worker; None for as many as the handler runs."""
+    timed: bool = field(init=False, repr=False)
+    """Whether something is due at an instant of its bodies' lives."""
+    of_payload: bool = field(init=False, repr=False)
+    """Whether it takes its payload and nothing else, as most functions do."""
+    takes_actions: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        options = self.options
-        policy = Policy(retries=options.retries, backoff=options.backoff, keep=options.keep)
-        object.__setattr__(self, "policy", policy)
+        options, given = self.options, object.__setattr__
+        given(self, "policy", Policy(retries=options.retries, backoff=options.backoff, keep=options.keep))
+        given(self, "limit", self._limit())
+        given(self, "timed", options.timeout is not None or options.handoff_timeout is not None)
+        given(self, "of_payload", self.signature.of_payload)
+        given(self, "takes_actions", self.signature.takes_actions)
 
-    @property
-    def limit(self) -> int | None:
-        """Most bodies at a time in one worker; None for as many as the handler runs."""
+    def _limit(self) -> int | None:
         if self.options.concurrency is not None:
             return self.options.concurrency
         if self.options.parallel:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from tq.clock import Clock
 from tq.codec import loads
 from tq.model import (
+    SUCCEEDED,
     Delivery,
     Failed,
     FlowRequest,
@@ -86,7 +87,8 @@ class Reporter:
         """These settlements are written, but for those that the hop refused."""
         refused = set(hop.refused)
         known = {state.id: state for state in hop.known}
-        counts: dict[tuple[str, str, str], int] = {}
+        counts: dict[tuple[str, str], int] = {}
+        queues: dict[str, str] = {}
         discarded = 0
         events = self._events
         each = events.wants_settled or events.wants_flows or events.wants_added or bool(self._rounds)
@@ -97,18 +99,24 @@ class Reporter:
             if refused and item.settlement.receipt in refused:
                 await self.lost([execution])
                 continue
-            key = execution.delivery.message.queue, execution.consumer_id, _kind(outcome)
+            consumer = execution.consumer_id
+            if consumer not in queues:
+                queues[consumer] = execution.delivery.message.queue
+            if outcome is SUCCEEDED:
+                key = consumer, "success"
+            else:
+                key = consumer, _kind(outcome)
+                discarded += isinstance(outcome, Failed) and _discarded(item.settlement)
             counts[key] = counts.get(key, 0) + 1
-            discarded += _discarded(item)
             if each:
                 await self._ended(execution, outcome, item.settlement, hop)
             if execution.attempt is not None and execution.attempt.flows:
                 await self._started(execution.attempt.flows, item.settlement, known)
         if discarded:
             await events.tasks_discarded(discarded)
-        for (queue, consumer, kind), count in counts.items():
+        for (consumer, kind), count in counts.items():
             if kind:
-                events.count(queue, consumer, **{kind: count})
+                events.count(queues[consumer], consumer, **{kind: count})
         for state in hop.closed:
             await events.flow_closed(state)
 
@@ -173,7 +181,6 @@ def _kind(outcome: Outcome) -> str:
     return ""
 
 
-def _discarded(item: Pending) -> bool:
-    """Tell whether a task failed for good and nothing is kept of it (NTP-04)."""
-    settlement = item.settlement
-    return isinstance(item.outcome, Failed) and isinstance(settlement.ending, Remove) and not settlement.effects.records
+def _discarded(settlement: Settlement) -> bool:
+    """Tell whether nothing is kept of a task that failed for good (NTP-04)."""
+    return isinstance(settlement.ending, Remove) and not settlement.effects.records

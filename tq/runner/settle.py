@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, assert_never
 from tq.codec import dumps, stats_of
 from tq.model import (
     NO_EFFECTS,
+    SUCCEEDED,
     Backoff,
     Deferred,
     Delivery,
@@ -78,7 +79,6 @@ def settle(
     outcome: Outcome,
     policy: Policy,
     now: float,
-    *,
     task: Task[Any] | None = None,
     said: Said = _NOTHING_SAID,
     continuations: Sequence[Continuation] = (),
@@ -89,7 +89,9 @@ def settle(
     `task` is given where somebody else is concerned: it carries a flow or an entity, or has started flows. Only then
     are the continuations asked, but for what children bring. `noise` in -1 … 1 spreads retries.
     """
-    message = delivery.message
+    message, token, *_, place = delivery
+    if outcome is SUCCEEDED and task is None and not said.children and not policy.keep.on_success:
+        return Settlement(Receipt(message.id, token), _REMOVE, NO_EFFECTS, place, message)
     ending, stats, final = _ending(delivery, outcome, policy, now, noise)
     meta = task.flow_meta if task is not None else None
     effects = NO_EFFECTS
@@ -115,7 +117,7 @@ def settle(
         )
         for continuation in continuations:
             effects += continuation.follow(ended)
-    return Settlement(Receipt(message.id, delivery.token), ending, effects, delivery.place, message)
+    return Settlement(Receipt(message.id, token), ending, effects, place, message)
 
 
 def _ending(

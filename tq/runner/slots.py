@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from tq.runner.execution import Execution
 from tq.runner.registry import Registration
@@ -17,10 +17,14 @@ MOST_AHEAD = 2_000
 class Line:
     """Executions that wait for one executor."""
 
-    __slots__ = ("active", "ahead", "ended", "listed", "registration", "waiting")
+    __slots__ = ("active", "ahead", "chunk_size", "ended", "limit", "limited", "listed", "registration", "waiting")
 
     def __init__(self, registration: Registration) -> None:
         self.registration = registration
+        self.chunk_size = registration.options.chunk_size if registration.options.multiple else 1
+        self.limited = registration.limit is not None
+        """Whether fewer bodies of this executor may run than the handler has slots."""
+        self.limit = math.inf if registration.limit is None else registration.limit
         self.waiting: deque[Execution] = deque()
         self.active = 0
         """Bodies that run."""
@@ -29,11 +33,6 @@ class Line:
         self.ended = 0
         """Bodies that have ended since the last claim."""
         self.listed = False
-
-    @property
-    def free(self) -> bool:
-        limit = self.registration.limit
-        return limit is None or self.active < limit
 
     def cap(self) -> int | None:
         """Return how many more may be claimed: the free slots, and as many to wait as were used up since last time.
@@ -55,11 +54,10 @@ class Line:
         return max(limit - self.active + self.ahead - len(self.waiting), 0)
 
     def take(self) -> list[Execution]:
-        """Return what one body runs next: one execution, or a group for a multi executor."""
-        if not self.registration.options.multiple:
+        """Return what one body runs next: one execution, or a group for a multi executor; nothing if nobody waits."""
+        if self.chunk_size == 1 and self.waiting:
             return [self.waiting.popleft()]
-        size = min(len(self.waiting), self.registration.options.chunk_size)
-        return [self.waiting.popleft() for _ in range(size)]
+        return [self.waiting.popleft() for _ in range(min(len(self.waiting), self.chunk_size))]
 
 
 class Slots:
@@ -84,10 +82,11 @@ class Slots:
         if line is None:
             line = self._lines[registration] = Line(registration)
         line.waiting.append(execution)
-        self._list(line)
+        if not line.listed:
+            self._list(line)
 
     def _list(self, line: Line) -> None:
-        if line.waiting and not line.listed and line.free:
+        if line.waiting and line.active < line.limit:
             line.listed = True
             self._ready.append(line)
 
@@ -96,19 +95,24 @@ class Slots:
         """Whether a body may start now."""
         return bool(self._ready) and self.running < self.concurrency
 
-    def start(self) -> Iterator[tuple[Line, list[Execution]]]:
-        """Yield what may start now; each body yielded holds a slot until `end`."""
-        while self._ready and self.running < self.concurrency:
-            line = self._ready.popleft()
-            line.listed = False
-            if not line.waiting or not line.free:
-                continue
-            self.running += 1
-            line.active += 1
+    def start(self) -> tuple[Line, list[Execution]] | None:
+        """Return what starts next, which holds a slot until `end`; None while nothing may."""
+        ready = self._ready
+        while ready and self.running < self.concurrency:
+            line = ready[0]
             group = line.take()
-            self.beside += len(group) - 1
-            self._list(line)
-            yield line, group
+            if group:
+                self.running += 1
+                line.active += 1
+                self.beside += len(group) - 1
+            if not line.waiting or line.active >= line.limit:
+                line.listed = False
+                ready.popleft()
+            else:
+                ready.rotate(-1)
+            if group:
+                return line, group
+        return None
 
     def end(self, line: Line, size: int = 1) -> None:
         """Take back the slot of a body that ran so many tasks."""
@@ -116,7 +120,8 @@ class Slots:
         self.beside -= size - 1
         line.active -= 1
         line.ended += 1
-        self._list(line)
+        if not line.listed:
+            self._list(line)
 
     def caps(self) -> dict[tuple[str, str], int]:
         """Return the most that may be claimed of each (queue, type) whose executor has a limit."""

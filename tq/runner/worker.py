@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import count
 
 from tq.clock import Clock
@@ -80,6 +81,7 @@ class Worker(Service):
         super().__init__()
         self.worker_id = worker_id
         self.queues = tuple(queues)
+        self._consumer_id = cache(self._name_consumer)
         self.settings = settings
         self._backend = backend
         self._executors = executors
@@ -119,7 +121,7 @@ class Worker(Service):
                 report=self._report,
                 finish=self._finish,
             ),
-            wake=self._pace.wake,
+            look=self._pace.notify,
         )
 
     # --- the loop -------------------------------------------------------------------------------------------------
@@ -160,6 +162,7 @@ class Worker(Service):
     async def _hop(self, claim: Claim | None) -> Hop:
         pending = self._endings.take()
         notes, self._notes = self._notes, []
+        begun = self._clock.monotonic()
         try:
             hop = await self._committer.hop(pending, notes, claim)
         except BackendError as error:
@@ -168,9 +171,8 @@ class Worker(Service):
                 if not note.done.done():
                     note.done.set_exception(error)
             raise
-        for item in pending:
-            self._endings.let_go(item.settlement.receipt)
-        self._pace.made(hop, claim, settled=len(pending))
+        self._endings.written(pending)
+        self._pace.made(hop, claim, len(pending), self._clock.monotonic() - begun)
         self._pace.look_by(self._strangers.until)
         await self._report.written(pending, hop)
         await self._note_lost()
@@ -207,55 +209,54 @@ class Worker(Service):
         """Return what to claim with the next hop, if anything may be due; a hop that writes claims along with it."""
         if not self._may_claim or not (self._pace.due or self._endings.pending):
             return None
+        self._pace.asks()
         limit, caps = self._slots.claimable(self._pace.wanted(self._in_line))
         return Claim(self.queues, limit, self._token(), self.settings.lease, {**caps, **self._strangers.caps()})
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its way: to a body, to a body of its own, or to its end."""
-        now = self._clock.now()
-        held = self._endings.held
-        await self._report.consumed([it for it in deliveries if it.message.id not in held], self._consumer_id)
+        now, grace = self._clock.now(), self.settings.unknown_grace
+        held, consumer_id = self._endings.held, self._consumer_id
+        stopping = self._stopping.is_set()
+        await self._report.consumed([it for it in deliveries if it.message.id not in held], consumer_id)
         for delivery in deliveries:
             if (before := held.get(delivery.message.id)) is not None:
                 self.interrupt(before, Interruption.LOST)
                 self._endings.give_back(delivery)
                 continue
-            consumer = self._consumer_id(delivery.message.queue)
-            verdict = inspect(delivery, self._executors, now, self.settings.unknown_grace, consumer)
-            execution = verdict.execution
+            execution = inspect(delivery, self._executors, now, grace, consumer_id(delivery.message.queue))
             execution.started_at = now
             held[execution.id] = execution
-            if verdict.outcome is not None:
-                if isinstance(verdict.outcome, Released):
-                    self._strangers.given_back(execution, verdict.outcome.delay)
-                    log.warning(
-                        "task %s is given back for %g s: %s",
-                        execution.id,
-                        verdict.outcome.delay,
-                        verdict.outcome.reason,
-                    )
-                self._finish(execution, verdict.outcome)
-            elif self._stopping.is_set():
+            if execution.unrun is not None:
+                self._end_unrun(execution, execution.unrun)
+            elif stopping:
                 self._finish(execution, Released(reason="shutdown"))
-            elif verdict.alone:
+            elif execution.alone:
                 self._suspects.add(execution)
             elif execution.registration is not None:
                 self._slots.offer(execution, execution.registration)
         self._bodies.start_ready()
 
-    def _consumer_id(self, queue: str) -> str:
+    def _name_consumer(self, queue: str) -> str:
         return f"{self._backend.queue.name}:{queue}"
+
+    def _end_unrun(self, execution: Execution, outcome: Outcome) -> None:
+        if isinstance(outcome, Released):
+            self._strangers.given_back(execution, outcome.delay)
+            log.warning("task %s is given back for %g s: %s", execution.id, outcome.delay, outcome.reason)
+        self._finish(execution, outcome)
 
     # --- endings --------------------------------------------------------------------------------------------------
 
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
+        self._pace.wake()  # settled before or not: where a body has ended there is a slot, too
         if execution.moving:
             execution.ended_meanwhile = execution.ended_meanwhile or outcome
             return
         if not self._endings.finish(execution, outcome):
             return
-        self._suspects.ended(execution)
-        self._pace.wake()
+        if execution.alone:
+            self._suspects.ended(execution)
 
     async def write(self, effects: Effects) -> bool:
         """Write effects that stand behind no lease with the next hop; return when they are written."""

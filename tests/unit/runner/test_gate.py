@@ -10,12 +10,13 @@ import pytest
 from tq import Actions, Task, TaskQueuesManager
 from tq.clock import to_datetime
 from tq.model import Delivery, Failed, Released, TaskStatus
-from tq.runner.gate import Verdict, inspect, policy_of, stand_in
+from tq.runner.execution import Execution
+from tq.runner.gate import inspect, policy_of, stand_in
 
 from .making import NOW, delivery, execution, message, registration
 
 
-def look(of: Delivery, now: float = NOW, **options: Any) -> Verdict:
+def look(of: Delivery, now: float = NOW, **options: Any) -> Execution:
     executors = TaskQueuesManager()
 
     @executors.executor("work", **options)
@@ -25,18 +26,18 @@ def look(of: Delivery, now: float = NOW, **options: Any) -> Verdict:
 
 
 def ending(of: Delivery, now: float = NOW, **options: Any) -> tuple[TaskStatus, str]:
-    outcome = look(of, now, **options).outcome
+    outcome = look(of, now, **options).unrun
     assert isinstance(outcome, Failed)
     assert outcome.final
     return outcome.status, outcome.error
 
 
 def test_what_is_known_and_due_is_run() -> None:
-    verdict = look(delivery(message(payload=b'{"n":1}')))
-    assert (verdict.outcome, verdict.alone) == (None, False)
-    assert verdict.execution.registration is not None
-    assert verdict.execution.body["payload"] == b'{"n":1}'
-    assert (verdict.execution.id, verdict.execution.consumer_id) == ("t-1", "memory:default")
+    admitted = look(delivery(message(payload=b'{"n":1}')))
+    assert (admitted.unrun, admitted.alone) == (None, False)
+    assert admitted.registration is not None
+    assert admitted.body["payload"] == b'{"n":1}'
+    assert (admitted.id, admitted.consumer_id) == ("t-1", "memory:default")
 
 
 @pytest.mark.spec("D-35", "MEM-03")
@@ -46,17 +47,17 @@ def test_at_its_expiry_a_task_has_expired(*, late: float, expired: bool) -> None
     if expired:
         assert ending(of, NOW + late)[0] is TaskStatus.EXPIRED
     else:
-        assert look(of, NOW + late).outcome is None
+        assert look(of, NOW + late).unrun is None
 
 
 @pytest.mark.parametrize(("crashes", "alone"), [(0, False), (1, False), (2, True), (7, True)])
 def test_from_its_second_crash_on_a_delivery_runs_alone(*, crashes: int, alone: bool) -> None:
-    verdict = look(delivery(crashes=crashes))
-    assert (verdict.outcome, verdict.alone) == (None, alone)
+    admitted = look(delivery(crashes=crashes))
+    assert (admitted.unrun, admitted.alone) == (None, alone)
 
 
 def test_who_crashed_alone_too_often_is_convicted() -> None:
-    assert look(delivery(crashes=9, solo_crashes=2)).outcome is None
+    assert look(delivery(crashes=9, solo_crashes=2)).unrun is None
     status, error = ending(delivery(crashes=5, solo_crashes=3))
     assert (status, error) == (TaskStatus.FAILED, "the worker died 5 times with this task, 3 alone")
     assert ending(delivery(crashes=1), max_crashes=0)[0] is TaskStatus.FAILED
@@ -65,14 +66,14 @@ def test_who_crashed_alone_too_often_is_convicted() -> None:
 def test_bytes_that_are_no_task_end_at_once_under_their_own_name() -> None:
     of = delivery(message()._replace(body=b"hello", type=""))
     assert "not JSON" in ending(of)[1]
-    body = look(of).execution.body
+    body = look(of).body
     assert (body["id"], body["type"], body["queue"]) == ("t-1", "unreadable", "default")
     assert stand_in(of) == body
 
 
 def test_an_unknown_format_waits_like_an_unknown_type() -> None:
     newer = delivery(message()._replace(body=b'{"v":2,"type":"work","queue":"default"}\nnull'))
-    assert isinstance(look(newer).outcome, Released)
+    assert isinstance(look(newer).unrun, Released)
     assert ending(newer._replace(unknown_since=NOW - 3600))[0] is TaskStatus.IGNORED
 
 
@@ -101,5 +102,5 @@ def test_the_policy_is_the_executors_where_the_task_says_nothing() -> None:
 
 
 def test_a_task_nobody_knows_is_not_retried_here() -> None:
-    unknown = look(delivery(message(type="nobody", retries=5))).execution
+    unknown = look(delivery(message(type="nobody", retries=5)))
     assert policy_of(unknown).task_retries == 0
