@@ -100,7 +100,7 @@ async def test_an_expiry_counts(url: str, clock: VirtualClock, monkeypatch: pyte
             return message._replace(body=amend_body(message.body, expires_at=clock.now() + 5))
 
         async def amended(batch: Batch, claim: Claim | None = None) -> Hop:
-            effects = [replace(it, messages=tuple([expiring(one) for one in it.messages])) for it in batch.effects]
+            effects = [it._replace(messages=tuple([expiring(one) for one in it.messages])) for it in batch.effects]
             return await commit(replace(batch, effects=effects), claim)
 
         monkeypatch.setattr(h.handler.backend, "commit", amended)

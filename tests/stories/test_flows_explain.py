@@ -138,7 +138,7 @@ async def test_a_step_that_ended_and_was_not_counted_says_how(
         commit = h.handler.backend.commit
 
         async def forgetful(batch: Batch, claim: Claim | None = None) -> Hop:
-            settlements = [it._replace(effects=replace(it.effects, marks=())) for it in batch.settlements]
+            settlements = [it._replace(effects=it.effects._replace(marks=())) for it in batch.settlements]
             return await commit(replace(batch, settlements=settlements), claim)
 
         flow = await stage.start(h.handler, [{"fail": "no"}])

@@ -63,7 +63,7 @@ async def test_a_forgotten_mark_is_made_from_the_record(
     stage = Stage()
     async with harness(stage.executors, url=url, clock=clock) as h:
         flow = await stage.start(h.handler, [orders])
-        tamper(monkeypatch, h.handler.backend, lambda effects: replace(effects, marks=()))
+        tamper(monkeypatch, h.handler.backend, lambda effects: effects._replace(marks=()))
         await h.drain()
         monkeypatch.undo()
         assert (await h.handler.flow(flow).status()).remaining == 1
@@ -88,7 +88,7 @@ async def test_a_forgotten_success_is_counted_with_its_result(
     async with harness(stage.executors, url=url, clock=clock) as h:
         members = [FlowStep("kept", queue="media", payload=n) for n in range(3)]
         await h.handler.start_flow(members, join=Join("join"))
-        tamper(monkeypatch, h.handler.backend, lambda effects: replace(effects, marks=()))
+        tamper(monkeypatch, h.handler.backend, lambda effects: effects._replace(marks=()))
         await h.drain()
         monkeypatch.undo()
         assert not stage.told
@@ -225,7 +225,7 @@ async def test_a_step_that_cannot_be_read_counts_as_failed(
         tamper(
             monkeypatch,
             h.handler.backend,
-            lambda effects: replace(effects, messages=tuple(map(spoil, effects.messages))),
+            lambda effects: effects._replace(messages=tuple(map(spoil, effects.messages))),
             times=1,
         )
         await stage.start(h.handler, ["a", "b"])
@@ -245,7 +245,7 @@ async def test_several_reconcilers_do_everything_once(
     workers = [TaskHandler.on(backend, stage.executors, clock=clock) for _ in range(3)]
     flows = [await stage.start(workers[0], [{"fail": "no"}]) for _ in range(20)]
     timed = [await stage.start(workers[0], [{"sleep": 1e5}], timeout=30) for _ in range(20)]
-    tamper(monkeypatch, backend, lambda effects: replace(effects, marks=()), times=1)
+    tamper(monkeypatch, backend, lambda effects: effects._replace(marks=()), times=1)
     for worker in workers:
         await worker.start()
     await clock.sleep(2 * REPAIRED)

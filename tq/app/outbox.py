@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 
 from tq.codec import encode_projection
 from tq.model import Batch, Claim, Delivery, Effects, Hop, Outgoing, Receipt, Resolve
@@ -23,7 +22,7 @@ def as_notes(effects: Effects) -> Effects:
     notes = tuple(
         [Outgoing(TOPIC, f"{row.task_id}:{row.version}", encode_projection(row)) for row in effects.projections]
     )
-    return replace(effects, projections=(), outgoing=effects.outgoing + notes, resolves=resolves)
+    return effects._replace(projections=(), outgoing=effects.outgoing + notes, resolves=resolves)
 
 
 class OutboxBackend(Backend):

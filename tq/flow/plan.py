@@ -66,7 +66,7 @@ def plan_flow(request: FlowRequest, *, now: float, origin: Task[Any] | None, par
 
 def split_wide(effects: Effects) -> tuple[list[Effects], Effects]:
     """Part the chunks of wide plans, each to be committed by itself and first, from the seal that makes them count."""
-    return [Effects(chunks=(chunk,)) for chunk in effects.chunks], replace(effects, chunks=())
+    return [Effects(chunks=(chunk,)) for chunk in effects.chunks], effects._replace(chunks=())
 
 
 def _deadline(request: FlowRequest, now: float, parent: Ended | None) -> float | None:

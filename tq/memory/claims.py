@@ -5,6 +5,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush, heapreplace
 
 from tq.model import Claim, Delivery, State
+from tq.model.named import make
 from tq.ports import Claimed
 
 from .messages import Messages
@@ -121,7 +122,10 @@ def take(shelf: Shelf, lease: Lease, deliveries: list[Delivery], limit: int, now
         row.fence = fence = row.fence + 1
         rows[message[0]] = row
         deliveries.append(
-            Delivery(message, token, fence, row.crashes, row.solo_crashes, row.unknown_since, row.cancelled, row.place)
+            make(
+                Delivery,
+                (message, token, fence, row.crashes, row.solo_crashes, row.unknown_since, row.cancelled, row.place),
+            )
         )
 
 

@@ -7,7 +7,7 @@ add_tasks, services ─▶ Effects ───────────────
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tq.ids import flow_of
@@ -97,8 +97,7 @@ class Resolve(NamedTuple):
     effects: Effects
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """Everything that is written along with an ending. Each part is keyed, so that writing it twice changes nothing."""
 
     messages: tuple[Message, ...] = ()
@@ -121,24 +120,23 @@ class Effects:
     in the same step. Carried out after every mark of the batch, so that steps come before deadlines (D-44)."""
 
     def __bool__(self) -> bool:
-        return self is not NO_EFFECTS and any(getattr(self, name) for name in self.__slots__)
+        return self is not NO_EFFECTS and any(self)
 
     def without_flows(self, known: Collection[str]) -> Effects:
         """Leave out what starts these flows: they were there already, and a second start changes nothing (D-52)."""
-        return replace(
-            self,
+        return self._replace(
             flows=tuple([flow for flow in self.flows if flow.id not in known]),
             messages=tuple([message for message in self.messages if flow_of(message.id) not in known]),
             projections=tuple([row for row in self.projections if flow_of(row.task_id) not in known]),
             spreads=tuple([spread for spread in self.spreads if spread[0] not in known]),
         )
 
-    def __add__(self, other: Effects) -> Effects:
+    def __add__(self, other: Effects) -> Effects:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride] -- effects are added part by part, not strung together
         if not other:
             return self
         if not self:
             return other
-        return Effects(*[getattr(self, name) + getattr(other, name) for name in self.__slots__])
+        return Effects._make([mine + theirs for mine, theirs in zip(self, other, strict=True)])
 
 
 NO_EFFECTS = Effects()

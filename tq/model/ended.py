@@ -7,6 +7,7 @@ from typing import Any
 
 from tq.model.effects import Record
 from tq.model.message import Message
+from tq.model.named import make
 from tq.model.outcome import Failed, Outcome, Succeeded
 from tq.model.plan import FlowRequest
 from tq.model.status import TaskStatus
@@ -53,9 +54,10 @@ class Keep:
             dead = status is not TaskStatus.CANCELLED
         else:
             return None
-        id, queue, type, _, _, generation, attempt, *_ = message
-        return Record(
-            id, queue, type, status, now, now + ttl, generation, attempt, fence, dead, result, error, stats, body
+        id, queue, type, _, _, generation, attempt, _, _, _ = message
+        ends = now + ttl
+        return make(
+            Record, (id, queue, type, status, now, ends, generation, attempt, fence, dead, result, error, stats, body)
         )
 
 

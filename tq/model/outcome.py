@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tq.model.status import TaskStatus
 
 __all__ = ["SUCCEEDED", "Deferred", "Failed", "Outcome", "Released", "Rescheduled", "Succeeded"]
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(NamedTuple):
     """The work is done.
 
     `result` is JSON, or None where none was given (MISSING) or it was dropped; `dropped` says why it was.

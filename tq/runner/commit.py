@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from tq.clock import Clock
 from tq.errors import BackendError, ContentRefusedError
@@ -143,7 +142,7 @@ class Committer:
         for start in range(0, len(effects.chunks), CHUNKS_AT_ONCE):
             part = Effects(chunks=effects.chunks[start : start + CHUNKS_AT_ONCE])
             await self._commit([], [Note(part)], None)
-        item.settlement = item.settlement._replace(effects=replace(effects, chunks=()))
+        item.settlement = item.settlement._replace(effects=effects._replace(chunks=()))
 
 
 def _joined(first: Hop, second: Hop) -> Hop:

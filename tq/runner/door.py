@@ -50,7 +50,7 @@ def whole(field: str, value: object, *, least: int) -> int:
 class Shape:
     """A type as the door sees it: checks values into it, writes values of it."""
 
-    __slots__ = ("_adapter", "_validate_json", "annotation", "checked")
+    __slots__ = ("_adapter", "_plain", "_validate_json", "annotation", "checked")
 
     def __init__(self, annotation: Any, what: str) -> None:
         """Prepare the checks.
@@ -65,6 +65,7 @@ class Shape:
         except PydanticUserError as error:
             raise RegistrationError(f"{what}: pydantic cannot check {annotation!r}: {error}") from error
         self._validate_json = self._adapter.validator.validate_json  # the adapter's own would look for options first
+        self._plain = self._adapter.serializer.to_python
 
     def load(self, data: bytes) -> Any:
         """Return the checked value of JSON.
@@ -119,10 +120,11 @@ class Shape:
         if not self.checked:
             return dump_plain(value, "result", MAX_RESULT)
         try:
-            plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
+            plain = self._plain(value, mode="json", by_alias=True, warnings=False)
         except (PydanticSerializationError, ValueError, RecursionError, AttributeError):
             return dump_plain(value, "result", MAX_RESULT)  # not of its declared type: still a result
-        _refuse_hidden(self._adapter, value, plain, "result")
+        if type(plain) not in _SURE:
+            _refuse_hidden(self._adapter, value, plain, "result")
         return _dump_checked(plain, "result", MAX_RESULT)
 
 
@@ -180,7 +182,8 @@ def _refuse_non_finite(value: object, path: str) -> None:
                 _refuse_non_finite(item, f"{path}[{index}]")
 
 
-_FINITE = frozenset({str, int, bool, type(None)})
+_SURE = frozenset({str, int, bool})
+_FINITE = _SURE | {type(None)}
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 

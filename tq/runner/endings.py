@@ -7,12 +7,12 @@ import random
 from collections.abc import Callable, Sequence
 
 from tq.clock import Clock
-from tq.model import Delivery, Failed, Outcome, Rearm, Receipt, Settlement
+from tq.model import SUCCEEDED, Delivery, Failed, Outcome, Rearm, Receipt, Settlement
 from tq.ports import Continuation
 from tq.runner.commit import Pending
 from tq.runner.execution import Execution, Interruption
 from tq.runner.gate import policy_of
-from tq.runner.settle import Said, settle
+from tq.runner.settle import Said, done, settle
 
 __all__ = ["Endings"]
 
@@ -78,15 +78,24 @@ class Endings:
         execution.settled = True
         if self.told is not None:
             self.told.append((execution.id, outcome))
-        said = _NOTHING_SAID
-        if (attempt := execution.attempt) is not None:
+        said, attempt, registration = _NOTHING_SAID, execution.attempt, execution.registration
+        if attempt is not None:
             attempt.revoked = True
-            if attempt.outcome is outcome:  # without an outcome of its own an attempt drops what it said
+            if attempt.outcome is outcome and (attempt.children or attempt.flows):
+                # Without an outcome of its own an attempt drops what it said.
                 said = Said(attempt.children, tuple(attempt.flows.values()))
         if execution.interrupted is Interruption.LOST:
             self.let_go(execution.delivery.receipt)
             self.lost.append(execution)
             log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
+        elif (
+            outcome is SUCCEEDED
+            and said is _NOTHING_SAID
+            and registration is not None
+            and registration.leaves_nothing
+            and not execution.concerns_others
+        ):
+            self.pending.append(Pending(done(execution.delivery), execution, outcome))
         else:
             try:
                 settlement = self._settlement(execution, outcome, said, self._continuations)

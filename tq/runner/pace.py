@@ -11,8 +11,8 @@ from tq.model import Claim, Hop
 
 __all__ = ["Pace"]
 
-LONGEST_AHEAD = 0.05
-"""Seconds of recent throughput that may be claimed beyond the free slots, at most."""
+SHORTEST_AHEAD, LONGEST_AHEAD = 0.002, 0.05
+"""Seconds of recent throughput that may be claimed beyond the free slots, at least and at most."""
 MOST_AHEAD = 2_000
 HOPS_AHEAD = 3.0
 """So many hops' time is claimed for: one is on its way, the next has yet to start, and no two take the same."""
@@ -56,7 +56,7 @@ class Pace:
 
         No more than that: what waits here is neither run by others nor light for the garbage collector.
         """
-        ahead = self._rate * min(self._way * HOPS_AHEAD, LONGEST_AHEAD)
+        ahead = self._rate * min(max(self._way * HOPS_AHEAD, SHORTEST_AHEAD), LONGEST_AHEAD)
         return self._concurrency + min(int(ahead), MOST_AHEAD) - held
 
     def made(self, hop: Hop, claim: Claim | None, settled: int, took: float) -> None:

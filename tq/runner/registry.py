@@ -45,6 +45,8 @@ class Registration:
     """Most bodies at a time in one worker; None for as many as the handler runs."""
     timed: bool = field(init=False, repr=False)
     """Whether something is due at an instant of its bodies' lives."""
+    leaves_nothing: bool = field(init=False, repr=False)
+    """Whether nothing is kept of a success without a result."""
     of_payload: bool = field(init=False, repr=False)
     """Whether it takes its payload and nothing else, as most functions do."""
     takes_actions: bool = field(init=False, repr=False)
@@ -54,6 +56,7 @@ class Registration:
         given(self, "policy", Policy(retries=options.retries, backoff=options.backoff, keep=options.keep))
         given(self, "limit", self._limit())
         given(self, "timed", options.timeout is not None or options.handoff_timeout is not None)
+        given(self, "leaves_nothing", not options.keep.on_success)
         given(self, "of_payload", self.signature.of_payload)
         given(self, "takes_actions", self.signature.takes_actions)
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, assert_never
 from tq.codec import dumps, stats_of
 from tq.model import (
     NO_EFFECTS,
-    SUCCEEDED,
     Backoff,
     Deferred,
     Delivery,
@@ -32,9 +31,10 @@ from tq.model import (
     TaskStatus,
     attempts_left,
 )
+from tq.model.named import make
 from tq.ports import Continuation
 
-__all__ = ["Policy", "Said", "convicted", "settle", "unknown"]
+__all__ = ["Policy", "Said", "convicted", "done", "settle", "unknown"]
 
 _REMOVE = Remove()
 _RESERVED = frozenset(
@@ -89,9 +89,7 @@ def settle(
     `task` is given where somebody else is concerned: it carries a flow or an entity, or has started flows. Only then
     are the continuations asked, but for what children bring. `noise` in -1 … 1 spreads retries.
     """
-    message, token, *_, place = delivery
-    if outcome is SUCCEEDED and task is None and not said.children and not policy.keep.on_success:
-        return Settlement(Receipt(message.id, token), _REMOVE, NO_EFFECTS, place, message)
+    message = delivery.message
     ending, stats, final = _ending(delivery, outcome, policy, now, noise)
     meta = task.flow_meta if task is not None else None
     effects = NO_EFFECTS
@@ -117,7 +115,13 @@ def settle(
         )
         for continuation in continuations:
             effects += continuation.follow(ended)
-    return Settlement(Receipt(message.id, token), ending, effects, place, message)
+    return Settlement(Receipt(message.id, delivery.token), ending, effects, delivery.place, message)
+
+
+def done(delivery: Delivery) -> Settlement:
+    """Return how a delivery ends that leaves nothing behind: what `settle` says of most, without their being asked."""
+    message, token, *_, place = delivery
+    return make(Settlement, (make(Receipt, (message.id, token)), _REMOVE, NO_EFFECTS, place, message))
 
 
 def _ending(

@@ -9,6 +9,7 @@ import pytest
 from tq.codec import decode_body, dumps, loads, task_of
 from tq.model import (
     NO_EFFECTS,
+    SUCCEEDED,
     Backoff,
     Deferred,
     Effects,
@@ -18,7 +19,9 @@ from tq.model import (
     Keep,
     Message,
     Outcome,
+    Place,
     Rearm,
+    Receipt,
     Record,
     Released,
     Remove,
@@ -28,7 +31,7 @@ from tq.model import (
     TaskStatus,
 )
 from tq.ports import Continuation
-from tq.runner.settle import Policy, Said, convicted, settle, unknown
+from tq.runner.settle import Policy, Said, convicted, done, settle, unknown
 
 from .making import NOW, delivery, message
 
@@ -245,3 +248,9 @@ def test_after_the_grace_it_is_ignored_and_its_record_says_why() -> None:
     assert settled.effects.records[0].status is TaskStatus.IGNORED
     assert stats(settled)["ignored_reason"] == "unknown_executor"
     assert (stats(settled)["error"], stats(settled)["ignored_at"]) == (failed.error, NOW)
+
+
+def test_what_leaves_nothing_is_settled_without_being_asked_as_it_would_be() -> None:
+    given = delivery(message(attempt=2), fence=4, place=Place.STORE)
+    assert done(given) == settle(given, SUCCEEDED, Policy(), NOW)
+    assert isinstance(done(given).receipt, Receipt)

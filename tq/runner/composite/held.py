@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tq.model import Effects, Hold, Message, Place, Remove, Resolve, State, Whereabouts
 from tq.ports import MessageQueue, OutcomeKey, TaskStore
@@ -100,4 +99,4 @@ def _with_body(resolve: Resolve, message: Message | None) -> Effects:
         else record
         for record in resolve.effects.records
     ]
-    return replace(resolve.effects, records=tuple(records))
+    return resolve.effects._replace(records=tuple(records))

@@ -34,8 +34,7 @@ def seal(effects: Effects) -> Effects:
         chunks += plan
         flows.append(replace(flow, chunks=len(plan), plan=plan[0].plan))
         spreads.append((flow.id, len(plan)))
-    return replace(
-        effects,
+    return effects._replace(
         flows=tuple(flows),
         chunks=(*effects.chunks, *chunks),
         spreads=(*effects.spreads, *spreads),
