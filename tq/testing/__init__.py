@@ -1,18 +1,32 @@
 """What tests of tq, and of what is built with it, need.
 
 `VirtualClock` and `run_virtual` let hours pass in milliseconds; `Probe` waits for what happens instead of sleeping.
-`tq.testing.plugin` is a pytest plugin that runs coroutine tests in virtual time; `tq.testing.contracts` holds a public
-suite for each port. Neither is imported from here: both need pytest, which is an extra.
+`Account` collects what a run says of itself, and `assert_sound` holds the servers to it: nothing lost, nothing doubled,
+every join told once, whatever was killed. `tq.testing.plugin` is a pytest plugin that runs coroutine tests in virtual
+time; `tq.testing.contracts` holds a public suite for each port. Neither is imported from here: both need pytest, which
+is an extra.
 """
 
+from tq.testing.account import Account, Began, Joined, stamp_in
+from tq.testing.invariants import assert_sound, changed_endings, violations
 from tq.testing.probe import Probe, Seen
+from tq.testing.snapshot import Snapshot, take_snapshot
 from tq.testing.virtual import DeadlockError, VirtualClock, VirtualLoop, run_virtual
 
 __all__ = [
+    "Account",
+    "Began",
     "DeadlockError",
+    "Joined",
     "Probe",
     "Seen",
+    "Snapshot",
     "VirtualClock",
     "VirtualLoop",
+    "assert_sound",
+    "changed_endings",
     "run_virtual",
+    "stamp_in",
+    "take_snapshot",
+    "violations",
 ]
