@@ -1,4 +1,4 @@
-"""Parts of different servers, a process that may die at any call to them, and a small worker that goes on."""
+"""Parts of different servers, processes whose calls to them go wrong, and a small worker that goes on."""
 
 from __future__ import annotations
 
@@ -35,76 +35,42 @@ from tq.model import (
 from tq.ports import Claimed, FlowBarrierProvider, MessageQueue, TaskStore
 from tq.runner.composite import CompositeBackend
 from tq.runner.settle import Policy, Said, settle
+from tq.testing import Call, Fault, Faults
 
 LEASE = 30.0
 
 
-class Died(BaseException):
-    """The process is gone; nothing may catch it."""
-
-
-class Dying:
-    """A process that dies at one of its calls, before or after the call took effect."""
-
-    def __init__(self, dies: Callable[[int], str | None]) -> None:
-        self._dies = dies
-        self.calls: list[str] = []
-
-    def part(self, name: str, part: object) -> Any:
-        return _Part(self, name, part)
-
-    async def call(self, name: str, verb: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        self.calls.append(name)
-        how = self._dies(len(self.calls))
-        if how == "before":
-            raise Died(name)
-        answer = await verb(*args, **kwargs)
-        if how == "after":
-            raise Died(name)
-        return answer
-
-
-class Failing(Dying):
+class Failing(Faults):
     """A process whose calls of some names fail: `fail("store.put", error)`, before or after they took effect."""
 
     def __init__(self) -> None:
-        super().__init__(never)
-        self._errors: dict[str, tuple[Exception, bool, int]] = {}
+        super().__init__(self._chosen, error=self._raised)
+        self._errors: dict[str, tuple[Exception, Fault, int]] = {}
+        self._next: Exception = Exception()
 
     def fail(self, name: str, error: Exception, *, after: bool = False, times: int = 1) -> None:
-        self._errors[name] = error, after, times
+        self._errors[name] = error, Fault.AFTER if after else Fault.BEFORE, times
 
-    async def call(self, name: str, verb: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        self.calls.append(name)
-        error, after, times = self._errors.get(name, (None, False, 0))
-        if error is None:
-            return await verb(*args, **kwargs)
-        self._errors[name] = error, after, times - 1
-        if times <= 1:
-            del self._errors[name]
-        if after:
-            await verb(*args, **kwargs)
-        raise error
+    def _chosen(self, call: Call) -> Fault | None:
+        if call.name not in self._errors:
+            return None
+        self._next, fault, times = self._errors.pop(call.name)
+        if times > 1:
+            self._errors[call.name] = self._next, fault, times - 1
+        return fault
+
+    def _raised(self, _: Call) -> Exception:
+        return self._next
 
 
-class Stalling(Dying):
-    """A process that stands still for a while around its calls, longer than a lease at times."""
+def stalling(clock: Clock, chance: random.Random, likely: float) -> Faults:
+    """Return a process that stands still for a while around its calls, longer than a lease at times."""
 
-    def __init__(self, clock: Clock, chance: random.Random, likely: float) -> None:
-        super().__init__(never)
-        self._clock = clock
-        self._chance = chance
-        self._likely = likely
+    def stall() -> float:
+        stalls = chance.random() < likely
+        return chance.choice([5.0, 45.0, 100.0]) if stalls else chance.random() * 0.02
 
-    async def _stall(self) -> None:
-        stalls = self._chance.random() < self._likely
-        await self._clock.sleep(self._chance.choice([5.0, 45.0, 100.0]) if stalls else self._chance.random() * 0.02)
-
-    async def call(self, name: str, verb: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        await self._stall()
-        answer = await verb(*args, **kwargs)
-        await self._stall()
-        return answer
+    return Faults(clock=clock, latency=stall)
 
 
 class LimitedQueue:
@@ -141,29 +107,6 @@ class LimitedQueue:
         return lost
 
 
-class _Part:
-    def __init__(self, process: Dying, name: str, part: object) -> None:
-        self._process = process
-        self._name = name
-        self._part = part
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "backend":
-            raise AttributeError(name)
-        value = getattr(self._part, name)
-        if not callable(value) or name.startswith("_"):
-            return value
-
-        async def verb(*args: Any, **kwargs: Any) -> Any:
-            return await self._process.call(f"{self._name}.{name}", value, args, kwargs)
-
-        return verb
-
-
-def never(_: int) -> None:
-    return None
-
-
 class Servers:
     """What survives every process."""
 
@@ -182,12 +125,12 @@ class Servers:
         self.types: dict[str, str] = {}
         self.tokens = 0
 
-    def backend(self, process: Dying | None = None, **options: Any) -> CompositeBackend:
-        process = process or Dying(never)
+    def backend(self, process: Faults | None = None, **options: Any) -> CompositeBackend:
+        process = process or Faults()
         return CompositeBackend(
-            process.part("queue", self.queue),
-            process.part("store", self.store),
-            process.part("barrier", self.barrier),
+            process.queue(self.queue),
+            process.store(self.store),
+            process.barrier(self.barrier),
             clock=self.clock,
             **options,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.runner.servers import Dying, Failing, LimitedQueue, Servers, Worker, added, flow, message, never
+from tests.unit.runner.servers import Failing, LimitedQueue, Servers, Worker, added, flow, message
 from tq.clock import Clock
 from tq.codec import decode_projection, dumps, message_of
 from tq.errors import BackendError, BackendUnavailableError, ConfigurationError, ContentRefusedError, MissingPortError
@@ -38,6 +38,7 @@ from tq.model import (
 )
 from tq.ports import OutcomeKey
 from tq.runner.composite import CompositeBackend
+from tq.testing import Faults
 
 AWAY = BackendUnavailableError("away")
 REFUSED = ContentRefusedError("too large")
@@ -99,7 +100,7 @@ async def test_flows_without_a_barrier_are_refused_before_anything_is_written(cl
 
 
 async def test_a_plain_success_is_one_acknowledgement(clock: Clock) -> None:
-    servers, process = Servers(clock), Dying(never)
+    servers, process = Servers(clock), Faults()
     backend = servers.backend(process)
     delivery = await one(servers, backend, new_id(clock.now()))
     process.calls.clear()
@@ -108,7 +109,7 @@ async def test_a_plain_success_is_one_acknowledgement(clock: Clock) -> None:
 
 
 async def test_a_busy_queue_is_claimed_from_without_asking_the_store_every_time(clock: Clock) -> None:
-    servers, process = Servers(clock), Dying(never)
+    servers, process = Servers(clock), Faults()
     backend = servers.backend(process)
     await servers.queue.add([message(new_id(clock.now()), "plain", clock.now()) for _ in range(40)])
     for _ in range(4):
@@ -606,10 +607,10 @@ async def test_a_delivery_of_the_store_is_parked_already(clock: Clock) -> None:
 
 async def test_rows_that_a_provider_does_not_take_come_later(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     servers, process, rows = Servers(clock), Failing(), MemoryProjections(clock=clock)
-    parts = servers.queue, servers.store, servers.barrier, process.part("rows", rows)
+    parts = servers.queue, servers.store, servers.barrier, process.projections(rows)
     backend = CompositeBackend(*parts, clock=clock)
     now = clock.now()
-    process.fail("rows.upsert_projections", RuntimeError("a bug of its own"))
+    process.fail("projections.upsert_projections", RuntimeError("a bug of its own"))
     with caplog.at_level(logging.WARNING):
         await backend.commit(Batch(effects=[Effects(projections=(row("a", now), row("b", now)))]))
     assert "a bug of its own" in caplog.text
@@ -673,7 +674,7 @@ async def test_flows_that_a_failed_commit_decided_are_told_by_the_next(clock: Cl
 
 async def test_parts_without_a_home_are_released_by_what_they_tell(clock: Clock) -> None:
     servers = Servers(clock)
-    process = Dying(never)  # its parts tell of no home
+    process = Faults()  # its parts tell of no home
     backend = servers.backend(process)
     now = clock.now()
     await servers.queue.add([message("a", "plain", now)._replace(attempt=2, stats=b"{}")])

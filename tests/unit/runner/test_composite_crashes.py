@@ -8,20 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.runner.servers import (
-    LEASE,
-    Died,
-    Dying,
-    LimitedQueue,
-    Servers,
-    Stalling,
-    Worker,
-    added,
-    message,
-)
+from tests.unit.runner.servers import LEASE, LimitedQueue, Servers, Worker, added, message, stalling
 from tq.clock import Clock
 from tq.ids import new_id
 from tq.ports import MessageQueue
+from tq.testing import Fault, Faults, ProcessDiedError, plans
+
+DEATHS = [Fault.DIE_BEFORE, Fault.DIE_AFTER]
 
 TASKS = {
     "plain": "plain",
@@ -44,19 +37,14 @@ async def given(servers: Servers, **tasks: str) -> None:
     await servers.backend().commit(added(*messages))
 
 
-async def live_on(servers: Servers, process: Dying) -> bool:
+async def live_on(servers: Servers, process: Faults) -> bool:
     """Run until the process dies, or all is done; tell which."""
     try:
         await Worker(servers, servers.backend(process)).run()
-    except Died:
+    except ProcessDiedError:
         await servers.clock.sleep(LEASE + 1.0)
         return False
     return True
-
-
-def dying_at(last: int, how: str) -> Dying:
-    """Return a process whose call number `last` is its last one."""
-    return Dying(lambda number: how if number == last else None)
 
 
 async def check(servers: Servers, words: str) -> None:
@@ -95,7 +83,7 @@ async def test_everything_ends_once_where_nobody_dies(clock: Clock) -> None:
     servers = Servers(clock)
     await given(servers)
 
-    assert await live_on(servers, Dying(lambda _: None))
+    assert await live_on(servers, Faults())
 
     await check(servers, "alive")
     again = {id for id, count in servers.executed.items() if count > 1}
@@ -115,18 +103,18 @@ QUEUES: dict[str, Callable[[MessageQueue, Clock], object] | None] = {
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-@pytest.mark.parametrize("how", ["before", "after"])
-async def test_everything_ends_once_whichever_call_is_the_last(clock: Clock, how: str, queue: str) -> None:
+@pytest.mark.parametrize("how", DEATHS)
+async def test_everything_ends_once_whichever_call_is_the_last(clock: Clock, how: Fault, queue: str) -> None:
     last = 1
     while True:
         servers = Servers(clock, QUEUES[queue])
         await given(servers)
-        process = dying_at(last, how)
+        process = Faults(plans.at(last, how))
         if await live_on(servers, process):
             assert last > 50
             return
-        assert await live_on(servers, Dying(lambda _: None))
-        await check(servers, f"died {how} call {last}, {process.calls[-1]}, after {process.calls[-12:-1]}")
+        assert await live_on(servers, Faults())
+        await check(servers, f"{process}, after {process.calls[-12:-1]}")
         last += 1
 
 
@@ -137,8 +125,7 @@ async def test_everything_ends_once_however_often_processes_die(clock: Clock, se
     servers = Servers(clock, QUEUES[queue])
     await given(servers)
     for _ in range(200):
-        process = Dying(lambda _: chance.choice(["before", "after"]) if chance.random() < 0.03 else None)
-        if await live_on(servers, process):
+        if await live_on(servers, Faults(plans.dice(chance, faults=DEATHS))):
             break
     await check(servers, f"seed {seed}")
 
@@ -153,7 +140,7 @@ async def test_everything_ends_once_where_workers_stand_still_for_longer_than_a_
     await given(servers)
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
-            process = Stalling(clock, chance, 0.03)
-            group.create_task(Worker(servers, servers.backend(process)).run())
+            backend = servers.backend(stalling(clock, chance, 0.03))
+            group.create_task(Worker(servers, backend).run())
     await Worker(servers, servers.backend()).run()
     await check(servers, f"seed {seed}")
