@@ -244,6 +244,7 @@ def kill_amid(path: Path) -> None:
     process.stdout.close()
 
 
+@pytest.mark.spec("F-28")
 @pytest.mark.realtime
 async def test_a_kill_amid_a_transaction_leaves_what_was_committed(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "tq.db"

@@ -24,7 +24,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock)
     return connect(f"sqlite:///{tmp_path / 'wide.db'}", clock=clock, synchronous="NORMAL")
 
 
-@pytest.mark.spec("FLOW-13", "D-53", "INV-05", "INV-09")
+@pytest.mark.spec("F-18", "FLOW-13", "D-53", "INV-05", "INV-09")
 async def test_a_hundred_thousand_steps_join_once(backend: Backend, clock: VirtualClock) -> None:
     wide = Wide(COUNT)
     handler = TaskHandler.on(backend, wide.executors, clock=clock)

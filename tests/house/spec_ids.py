@@ -1,7 +1,8 @@
 """Which behaviours does no test name? `python tests/house/spec_ids.py` prints them, `--count` sums them up by family.
 
 The behaviours that tq owes stand in `spec_ids.txt`, one per line: id, the RFC that retired it (`-` while it holds), and
-what it says in a few words. A test names what it holds in its docstring or by `@pytest.mark.spec("RET-01")`.
+what it says in a few words. Ids that begin with F- are failures of other libraries, each owed a test that would show it
+here. A test names what it holds in its docstring or by `@pytest.mark.spec("RET-01")`.
 """
 
 import ast

@@ -132,7 +132,7 @@ async def test_what_is_said_after_the_end_is_refused_and_has_no_effect(url: str,
 # --- children ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("ACT-04")
+@pytest.mark.spec("F-36", "ACT-04")
 async def test_children_become_real_with_their_parents_end(url: str, clock: VirtualClock) -> None:
     ids: list[str] = []
 

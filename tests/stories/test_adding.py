@@ -173,7 +173,7 @@ async def test_every_task_has_an_id_of_its_own_before_it_is_written(url: str, cl
         assert set(await h.handler.backend.queue.locate(ids)) == set(ids)
 
 
-@pytest.mark.spec("D-17", "D-03")
+@pytest.mark.spec("F-35", "D-17", "D-03")
 async def test_an_id_that_is_taken_is_not_added_again_and_a_warning_says_so(
     url: str, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

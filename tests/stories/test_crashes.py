@@ -11,7 +11,7 @@ from tq import Actions, Task, TaskHandler, TaskQueuesManager, TaskStatus, connec
 from tq.testing import VirtualClock
 
 
-@pytest.mark.spec("INV-02", "D-34", "D-36")
+@pytest.mark.spec("F-25", "F-31", "INV-02", "D-34", "D-36")
 async def test_a_killed_workers_task_runs_elsewhere_within_the_lease(url: str, clock: VirtualClock) -> None:
     executors, began = TaskQueuesManager(), list[tuple[float, int, str]]()
 
@@ -40,6 +40,7 @@ async def test_a_killed_workers_task_runs_elsewhere_within_the_lease(url: str, c
     await backend.close()
 
 
+@pytest.mark.spec("F-30")
 async def test_a_poison_task_is_convicted_alone_and_its_neighbours_live(url: str, clock: VirtualClock) -> None:
     executors, dying = TaskQueuesManager(), asyncio.Event()
     ended: list[str] = []
@@ -105,7 +106,7 @@ async def test_at_most_once_is_a_crash_limit_of_zero(url: str, clock: VirtualClo
     await backend.close()
 
 
-@pytest.mark.spec("D-01")
+@pytest.mark.spec("F-33", "D-01")
 async def test_a_stop_gives_back_what_it_did_not_start_and_counts_nothing(url: str, clock: VirtualClock) -> None:
     executors, seen = TaskQueuesManager(), list[tuple[int, int]]()
 
@@ -132,6 +133,7 @@ async def test_a_stop_gives_back_what_it_did_not_start_and_counts_nothing(url: s
     await backend.close()
 
 
+@pytest.mark.spec("F-33")
 async def test_a_stop_whose_grace_is_over_releases_what_runs(url: str, clock: VirtualClock) -> None:
     executors, began = TaskQueuesManager(), list[float]()
 

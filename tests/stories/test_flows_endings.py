@@ -39,7 +39,7 @@ def counted(stage: Stage, status: str, error: str) -> None:
     assert stage.only["verdict"] == "completed"
 
 
-@pytest.mark.spec("D-47", "FLOW-15", "FLOW-18")
+@pytest.mark.spec("F-02", "D-47", "FLOW-15", "FLOW-18")
 @pytest.mark.parametrize(
     ("payload", "error"),
     [
@@ -168,7 +168,7 @@ async def test_a_payload_that_does_not_fit_counts(url: str, clock: VirtualClock)
     await backend.close()
 
 
-@pytest.mark.spec("D-47")
+@pytest.mark.spec("F-02", "D-47")
 @pytest.mark.parametrize("most", [0, 1])
 async def test_a_step_that_kills_its_workers_counts_at_the_cap(url: str, clock: VirtualClock, most: int) -> None:
     stage, deaths = Stage(), list[float]()
@@ -310,7 +310,7 @@ async def test_a_dead_step_replayed_while_its_flow_is_open_counts_once(url: str,
         assert entries(stage.only) == [(0, "fail", "no"), (1, "success", "ok")], "its first ending stands"
 
 
-@pytest.mark.spec("D-48", "INV-09")
+@pytest.mark.spec("F-06", "D-48", "INV-09")
 async def test_a_closed_flow_is_remembered_and_then_forgotten_an_open_one_never(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     day = 86_400.0

@@ -81,7 +81,7 @@ class Streamed:
         actions.success(task)
 
 
-@pytest.mark.spec("D-53", "FLOW-13")
+@pytest.mark.spec("F-11", "D-53", "FLOW-13")
 @pytest.mark.parametrize("over", [0, 1], ids=["256 KiB", "one byte more"])
 async def test_results_are_inline_up_to_256_kib_and_streamed_beyond(url: str, clock: VirtualClock, over: int) -> None:
     stage = Stage()
@@ -121,7 +121,7 @@ async def test_a_manifest_tells_of_those_that_were_open(url: str, clock: Virtual
         assert [entry[1] for entry in stream] == ["success"] * 3 + ["open", "fail", "open"]
 
 
-@pytest.mark.spec("D-40", "INV-05", "INV-06")
+@pytest.mark.spec("F-19", "D-40", "INV-05", "INV-06")
 async def test_a_join_that_is_tried_again_is_told_the_same(url: str, clock: VirtualClock) -> None:
     stage = Stage()
 
@@ -145,7 +145,7 @@ async def test_a_join_that_is_tried_again_is_told_the_same(url: str, clock: Virt
         await h.assert_succeeded(f"{flow}.join", "in the end")
 
 
-@pytest.mark.spec("D-40", "INV-05")
+@pytest.mark.spec("F-01", "D-40", "INV-05")
 async def test_a_worker_killed_at_the_join_leaves_it_to_another(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     stage.join_sleeps = 1e6
@@ -242,6 +242,7 @@ async def test_a_join_waits_for_a_worker_that_knows_it(url: str, clock: VirtualC
     await backend.close()
 
 
+@pytest.mark.spec("F-17")
 async def test_waiting_for_a_flow_ends_with_its_join(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     stage.join_sleeps = 30.0

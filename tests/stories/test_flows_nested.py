@@ -54,7 +54,7 @@ class Tower(Stage):
             actions.fail(task, " & ".join(words))
 
 
-@pytest.mark.spec("FLOW-20", "INV-05")
+@pytest.mark.spec("F-08", "FLOW-20", "INV-05")
 async def test_flows_nest_four_deep_and_each_ends_the_task_that_waits_for_it(url: str, clock: VirtualClock) -> None:
     tower = Tower({"sleep": 30.0, "result": 5})
     async with harness(tower.executors, url=url, clock=clock) as h:
@@ -69,6 +69,7 @@ async def test_flows_nest_four_deep_and_each_ends_the_task_that_waits_for_it(url
         await h.assert_quiet()
 
 
+@pytest.mark.spec("F-13")
 async def test_many_towers_stand_on_one_slot(url: str, clock: VirtualClock) -> None:
     """Waiting that occupied a worker would fill its slots with waiters."""
     tower = Tower(5)
@@ -163,7 +164,7 @@ async def test_an_inner_deadline_that_comes_earlier_stands(url: str, clock: Virt
         assert "timed_out" not in tower.only, "the outer flow is complete: its step has failed"
 
 
-@pytest.mark.spec("D-40", "INV-05")
+@pytest.mark.spec("F-08", "D-40", "INV-05")
 async def test_a_tower_survives_a_worker_killed_on_each_level(url: str, clock: VirtualClock) -> None:
     tower = Tower({"sleep": 2.0, "result": 5})
     tower.lasts = 2.0

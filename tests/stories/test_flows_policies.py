@@ -38,7 +38,7 @@ def foretold(pattern: str, allowed: int, needed: int) -> tuple[str, int]:
     raise AssertionError(pattern)
 
 
-@pytest.mark.spec("FLOW-15", "FLOW-18", "FLOW-22", "FLOW-23", "D-42", "INV-05", "INV-06", "BAR-02", "BAR-07")
+@pytest.mark.spec("F-19", "FLOW-15", "FLOW-18", "FLOW-22", "FLOW-23", "D-42", "INV-05", "INV-06", "BAR-02", "BAR-07")
 @pytest.mark.parametrize("cancels", [False, True], ids=["siblings run on", "siblings are cancelled"])
 @pytest.mark.parametrize("name", POLICIES)
 async def test_every_policy_decides_at_the_right_step(url: str, clock: VirtualClock, name: str, cancels: bool) -> None:  # noqa: FBT001 -- drawn
@@ -79,6 +79,7 @@ async def test_every_policy_decides_at_the_right_step(url: str, clock: VirtualCl
         await h.assert_quiet()
 
 
+@pytest.mark.spec("F-14")
 async def test_siblings_that_have_not_begun_are_cancelled_unrun(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     async with harness(stage.executors, url=url, clock=clock, concurrency=1) as h:

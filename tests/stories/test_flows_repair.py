@@ -97,7 +97,7 @@ async def test_a_forgotten_success_is_counted_with_its_result(
         assert entries(stage.only) == [(0, "success", 0), (1, "success", 2), (2, "success", 4)]
 
 
-@pytest.mark.spec("D-40", "INV-05")
+@pytest.mark.spec("F-01", "D-40", "INV-05")
 @pytest.mark.parametrize("how", ["last mark", "deadline"])
 async def test_a_verdict_whose_join_nobody_sent_sends_it(url: str, clock: VirtualClock, how: str) -> None:
     """The barrier alone has decided; whoever asked it died before it could send the join."""
@@ -236,7 +236,7 @@ async def test_a_step_that_cannot_be_read_counts_as_failed(
         assert second[:2] == (1, "fail")
 
 
-@pytest.mark.spec("INV-05")
+@pytest.mark.spec("F-28", "INV-05")
 async def test_several_reconcilers_do_everything_once(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ class Machine:
         await backend.close()
 
 
-@pytest.mark.spec("D-54", "D-40", "INV-02", "INV-05")
+@pytest.mark.spec("F-01", "D-54", "D-40", "INV-02", "INV-05")
 async def test_a_flow_goes_on_through_processes_that_die(tmp_path: Path, clock: VirtualClock) -> None:
     stage = Stage()
     machine = Machine(stage, tmp_path, clock)

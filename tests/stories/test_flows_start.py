@@ -96,7 +96,7 @@ async def test_one_step_is_a_flow(url: str, clock: VirtualClock) -> None:
         await h.assert_quiet()
 
 
-@pytest.mark.spec("INV-05")
+@pytest.mark.spec("F-07", "INV-05")
 @pytest.mark.parametrize("policy", ["continue", "abort", tolerate(0.5), quorum(1)], ids=str)
 async def test_an_empty_flow_joins_at_once_from_the_handler(url: str, clock: VirtualClock, policy: Any) -> None:
     stage = Stage()
@@ -112,6 +112,7 @@ async def test_an_empty_flow_joins_at_once_from_the_handler(url: str, clock: Vir
         await h.assert_quiet()
 
 
+@pytest.mark.spec("F-07")
 async def test_an_empty_flow_joins_at_once_from_an_executor_and_ends_who_waits_for_it(
     url: str, clock: VirtualClock
 ) -> None:

@@ -74,7 +74,7 @@ async def halting(backend: Backend, at: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
 
 
-@pytest.mark.spec("FLOW-13", "D-53", "INV-05")
+@pytest.mark.spec("F-18", "FLOW-13", "D-53", "INV-05")
 @pytest.mark.parametrize("by", ["executor", "handler"])
 async def test_two_thousand_steps_join_once_with_an_entry_for_each(url: str, clock: VirtualClock, by: str) -> None:
     wide = Wide()
@@ -90,7 +90,7 @@ async def test_two_thousand_steps_join_once_with_an_entry_for_each(url: str, clo
         await h.assert_quiet()
 
 
-@pytest.mark.spec("D-53")
+@pytest.mark.spec("F-10", "D-53")
 async def test_no_message_grows_with_the_number_of_steps(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +116,7 @@ async def test_no_message_grows_with_the_number_of_steps(
         assert most <= 2_000
 
 
-@pytest.mark.spec("D-48", "D-52", "INV-02", "INV-05")
+@pytest.mark.spec("F-09", "D-48", "D-52", "INV-02", "INV-05")
 @pytest.mark.parametrize("at", [0, 4, 8, 10], ids=["first chunk", "between chunks", "last chunks", "seal"])
 async def test_a_producer_killed_before_the_seal_leaves_nothing_and_its_task_starts_it_again(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, at: int
@@ -167,7 +167,7 @@ async def test_chunks_that_were_never_sealed_are_swept(
     await backend.close()
 
 
-@pytest.mark.spec("D-40", "INV-05")
+@pytest.mark.spec("F-09", "D-40", "INV-05")
 async def test_a_worker_killed_while_it_spreads_is_followed_by_another(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

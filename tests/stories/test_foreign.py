@@ -120,7 +120,7 @@ async def test_an_unknown_type_is_given_back_ever_later_and_at_last_ignored(
         assert [letter.task_id for letter in await h.handler.dead.list()] == [task_id]
 
 
-@pytest.mark.spec("EXE-08")
+@pytest.mark.spec("F-37", "EXE-08")
 @pytest.mark.parametrize("unknown", ["type", "format"])
 async def test_what_one_worker_does_not_know_another_one_runs(url: str, clock: VirtualClock, unknown: str) -> None:
     old, new = TaskQueuesManager(), TaskQueuesManager()

@@ -112,7 +112,7 @@ async def test_an_executor_that_swallows_its_cancel_may_still_say_nothing(url: s
 
 
 @pytest.mark.realtime
-@pytest.mark.spec("D-04", "INV-03")
+@pytest.mark.spec("F-27", "D-04", "INV-03")
 async def test_an_executor_that_blocks_the_loop_keeps_its_lease_and_is_warned_of(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,7 +36,7 @@ class Faulty:
         return await self._commit(batch, claim)
 
 
-@pytest.mark.spec("RET-15", "CON-05", "D-12", "D-13", "INV-02")
+@pytest.mark.spec("F-32", "RET-15", "CON-05", "D-12", "D-13", "INV-02")
 async def test_an_absent_backend_is_waited_out_with_the_outcomes_in_hand(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

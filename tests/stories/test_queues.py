@@ -218,6 +218,7 @@ async def test_dead_letters_are_listed_replayed_and_purged_by_queue_and_type(url
         assert [letter.task_id for letter in await dead.list()] == [ids["ay"]]
 
 
+@pytest.mark.spec("F-34")
 async def test_a_replay_without_ids_takes_no_more_than_its_limit(url: str, clock: VirtualClock) -> None:
     executors = TaskQueuesManager()
 

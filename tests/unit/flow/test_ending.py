@@ -315,6 +315,7 @@ def test_a_join_that_waited_remembers_the_verdict_of_its_flow() -> None:
     assert row_of(outer.effects).error == "flow_aborted"
 
 
+@pytest.mark.spec("F-10")
 def test_flows_that_wait_for_one_another_grow_their_joins_evenly() -> None:
     """Each join tells of the task behind it: by a constant more than the last one, not by twice as much (F10)."""
     ended = waiting()

@@ -129,7 +129,7 @@ class Deciding(Suite[FlowBarrierProvider]):
             assert {states[it.id].answer for it in flows[::2]} == {0}
             assert {states[it.id].answer for it in flows[1::2]} == {1}
 
-    @pytest.mark.spec("D-48")
+    @pytest.mark.spec("F-22", "D-48")
     async def test_an_unknown_flow_records_nothing(self, clock: Clock) -> None:
         async with self.open(clock) as barrier:
             assert await barrier.batch_decrement_and_check([mark("f", 0)]) == []
