@@ -4,6 +4,7 @@
 #   make test            the suite        make lint     style and rooms
 #   make crash           kill and recover make types    mypy and pyright
 #   make wheel           the built wheel  make bench    where the time goes
+#   make mutations       break it on purpose, and see the suite fail
 #   make test ARGS="tests/unit -k retry"  PYTHON=/path/to/python3 chooses the interpreter
 
 VENV   := .venv
@@ -13,7 +14,7 @@ ARGS   ?=
 
 export PYTHON
 
-.PHONY: help env demo test crash lint format types wheel cover check bench clean
+.PHONY: help env demo test crash mutations lint format types wheel cover check bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,6 +36,10 @@ test: env
 # One at a time: these tests measure how long a recovery takes. Exit code 5 says that there are none (yet).
 crash: env
 	@$(PYTEST) -m crash $(ARGS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
+
+# Words choose mutants by name: make mutations ARGS="deadline".
+mutations: env
+	$(BIN)/python -m tests.house.mutations $(ARGS)
 
 lint: env
 	$(BIN)/ruff check
@@ -58,7 +63,7 @@ cover: env
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: lint types test wheel crash
+check: lint types test wheel mutations crash
 
 bench: env
 	$(BIN)/python -m bench $(ARGS)

@@ -298,6 +298,23 @@ async def test_replaying_a_dead_step_never_opens_a_closed_flow(url: str, clock: 
         await h.assert_quiet()
 
 
+@pytest.mark.spec("D-43", "D-48", "INV-06")
+async def test_replaying_a_step_that_ended_after_the_verdict_counts_nowhere(url: str, clock: VirtualClock) -> None:
+    stage = Stage()
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        late = {"sleep": 20.0, "fail": "too late to matter"}
+        flow = await stage.start(h.handler, [{"fail": "no"}, late], failure_policy="abort")
+        await h.drain()
+        before = await h.handler.flow(flow).status()
+        assert (before.failed, before.remaining, before.verdict) == (1, 1, "aborted")
+        assert list(await h.handler.dead.replay(f"{flow}.1")) == [f"{flow}.1"]
+        await h.drain()
+        assert stage.runs[f"{flow}.1"] == 2
+        assert await h.handler.flow(flow).status() == before
+        assert [it[1] for it in entries(stage.only)] == ["fail", "open"]
+        await h.assert_quiet()
+
+
 async def test_a_dead_step_replayed_while_its_flow_is_open_counts_once(url: str, clock: VirtualClock) -> None:
     stage = Stage()
     async with harness(stage.executors, url=url, clock=clock) as h:

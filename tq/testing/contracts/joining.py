@@ -304,14 +304,16 @@ class Joining(BackendSuite):
             assert (closed.verdict, closed.flow.generation, closed.confirmed) == (Verdict.COMPLETED, 1, True)
             assert ids((await hop(backend, lease=self.long)).deliveries) == ["f.join.1"]
 
-    @pytest.mark.spec("INV-05", "D-40")
+    @pytest.mark.spec("INV-05", "D-40", "F-05")
     async def test_a_join_whose_id_is_there_is_not_released_twice(self, clock: Clock) -> None:
+        """It waits already, or it has ended and its ending is kept."""
         async with self.open(clock) as backend:
             now = clock.now()
-            await write(backend, Effects(flows=(flow("f", 1, now),)))
+            await write(backend, Effects(flows=(flow("f", 1, now), flow("g", 1, now))))
             await add(backend.queue, message("f.join", now, type="join"))
-            answer = await write(backend, Effects(marks=(mark("f", 0),)))
-            assert [it.confirmed for it in answer.closed] == [True]
+            await backend.store.record([record("g.join", now)])
+            answer = await write(backend, Effects(marks=(mark("f", 0), mark("g", 0))))
+            assert [it.confirmed for it in answer.closed] == [True, True]
             assert ids((await hop(backend, lease=self.long)).deliveries) == ["f.join"]
             assert (await hop(backend, lease=self.long)).deliveries == []
 
