@@ -1,0 +1,172 @@
+"""The servers that tests talk to: named by the environment, or started privately and ended with the test run.
+
+A private server is the child of a shell that waits on a pipe held by the test run. When the pipe closes, because the
+run is over or was killed, the shell ends that one server by its pid and removes its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["postgres", "redis"]
+
+STARTING = 30.0
+"""Seconds that a server may take until it answers."""
+
+# $1 is the folder, $2 the signal that ends the server at once, the rest its command. A shell's background process
+# ignores SIGINT until it sets a handler of its own; PostgreSQL does.
+KEEPING = """folder=$1 signal=$2; shift 2
+"$@" >"$folder/log" 2>&1 </dev/null & server=$!
+read -r _
+kill "-$signal" "$server" 2>/dev/null
+wait "$server"
+rm -rf "$folder"
+"""
+
+
+def missing(server: str, package: str, variable: str) -> None:
+    """Skip what needs this server; where everything must be there, fail.
+
+    Raises:
+        pytest.skip.Exception: at home.
+        pytest.fail.Exception: in CI.
+    """
+    words = f"{server} is not here: install it (on Debian: apt-get install {package}), or set {variable} to its URL"
+    if os.environ.get("CI") == "true":
+        pytest.fail(words)
+    pytest.skip(words)
+
+
+@contextmanager
+def postgres() -> Generator[str, None, None]:
+    """Give the URL of a PostgreSQL server with a database for tests."""
+    named = os.environ.get("TQ_TEST_POSTGRES_URL")
+    if named:
+        yield named
+        return
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing("PostgreSQL", "postgresql", "TQ_TEST_POSTGRES_URL")
+        return
+    with folder("postgres") as (path, user):
+        data = path / "data"
+        initdb = f"{binaries / 'initdb'} -D {data} -A trust -U postgres -E UTF8 --locale=C --no-sync"
+        subprocess.run(initdb.split(), user=user, cwd=path, check=True, capture_output=True)
+        port = free_port()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": path,
+            "fsync": "off",  # killed servers keep what the system has; only the loss of power does not
+            "max_connections": 200,
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [binaries / "postgres", "-D", data, "-p", port, *options]
+        with started(command, path, user, signal="INT", ready=lambda: "ready" in read(data / "postmaster.pid")):
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+def postgres_binaries() -> Path | None:
+    """Return the folder of the newest server there is: on the path, or where Debian keeps them."""
+    found = [Path(on_path).resolve().parent] if (on_path := shutil.which("postgres")) else []
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    return next((path for path in found if (path / "initdb").exists() and (path / "postgres").exists()), None)
+
+
+@contextmanager
+def redis() -> Generator[str, None, None]:
+    """Give the URL of a Redis server."""
+    named = os.environ.get("TQ_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing("Redis", "redis-server", "TQ_TEST_REDIS_URL")
+        return
+    with folder("redis") as (path, user):
+        port = free_port()
+        options = {"port": port, "bind": "127.0.0.1", "dir": path, "save": "", "appendonly": "no"}
+        command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        with started(command, path, user, signal="TERM", ready=lambda: answers(port, b"PING\r\n", b"+PONG")):
+            yield f"redis://127.0.0.1:{port}"
+
+
+# --- starting and ending ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def folder(server: str) -> Generator[tuple[Path, str | None], None, None]:
+    """Make a folder for a server, and name the user to run it: PostgreSQL refuses to be root."""
+    path = Path(tempfile.mkdtemp(prefix=f"tq-{server}-"))
+    user = "postgres" if server == "postgres" and os.geteuid() == 0 else None
+    if user is not None:
+        shutil.chown(path, user)
+    try:
+        yield path, user
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def started(
+    command: Sequence[object], path: Path, user: str | None, *, signal: str, ready: Callable[[], bool]
+) -> Generator[None, None, None]:
+    """Run a server until the block is left.
+
+    Raises:
+        RuntimeError: it did not come up; with what it said.
+    """
+    keeper = subprocess.Popen(
+        ["/bin/sh", "-c", KEEPING, "sh", path, signal, *map(str, command)],
+        stdin=subprocess.PIPE,
+        user=user,
+        cwd=path,
+        start_new_session=True,  # Ctrl-C is for the test run, which then ends the server
+    )
+    assert keeper.stdin is not None
+    try:
+        deadline = time.monotonic() + STARTING
+        while not ready():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} did not come up:\n{read(path / 'log')}")
+            time.sleep(0.01)
+        yield
+    finally:
+        keeper.stdin.close()
+        keeper.wait(STARTING)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int, question: bytes, answer: bytes) -> bool:
+    """Tell whether a server on this port gives this answer."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(question)
+            return connection.recv(len(answer)) == answer
+    except OSError:
+        return False
+
+
+def read(path: Path) -> str:
+    """Return the text of a file, which may not be there yet."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
