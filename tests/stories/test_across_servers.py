@@ -319,6 +319,28 @@ async def test_rows_of_a_server_at_hand_ride_with_the_commit(clock: VirtualClock
     await handler.close()
 
 
+@pytest.mark.spec("ENT-01", "INV-09")
+@pytest.mark.parametrize("store", ["of a backend", "alone"])
+async def test_without_a_provider_rows_are_kept_with_the_store_or_nowhere(clock: VirtualClock, store: str) -> None:
+    """What nobody reads must not pile up in the outbox."""
+    executors, kept = TaskQueuesManager(), MemoryBackend(clock=clock)
+
+    @executors.executor("work")
+    async def work(task: Task[Any], actions: Actions) -> None:
+        actions.success(task)
+
+    parts: Parts = {"store": kept.store if store == "of a backend" else MemoryStore(clock=clock)}
+    handler = TaskHandler(queue=MemoryQueue(clock=clock), executors=executors, clock=clock, **parts)
+    await handler.start()
+    [task_id] = await handler.add_tasks([Task(type="work", entity=Entity("Item", "i-1"))])
+    await clock.sleep(1)
+    assert isinstance(kept.projections, MemoryProjections)
+    rows = await kept.projections.get_projections([task_id])
+    assert [row.status for row in rows.values()] == ([TaskStatus.EXECUTED] if store == "of a backend" else [])
+    assert (await handler.backend.store.stats())["outgoing"] == 0
+    await handler.close()
+
+
 async def test_a_child_for_a_broker_that_nobody_named_is_a_dead_letter_that_says_so(clock: VirtualClock) -> None:
     executors = TaskQueuesManager()
     queue = RoutedQueue({"orders": MemoryQueue(clock=clock)})

@@ -59,7 +59,7 @@ class TaskHandler:
     Args:
         queue, store, barrier: the ports. Parts of one backend commit in one atomic step.
         executors: what runs here; a producer needs none.
-        projections: a provider of entity rows; absent means the backend's own.
+        projections: a provider of entity rows; absent means that of the store's backend.
         async_tasks: carries tasks that outlast their `handoff_timeout`.
         lifecycle, workers, flow_lifecycle, queue_lifecycle, notifications: observers; all optional.
         lifecycle_mode: "sync" waits for callbacks, "async" does not.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from tq.codec import encode_projection
-from tq.model import Batch, Claim, Delivery, Effects, Hop, Outgoing, Receipt, Resolve
-from tq.ports import Backend, Keeper
+from tq.model import Batch, Claim, Delivery, Effects, Hop, Outgoing, Projection, Receipt, Resolve
+from tq.ports import Backend, EntityProjectionProvider, Keeper
 
-__all__ = ["TOPIC", "OutboxBackend", "as_notes"]
+__all__ = ["TOPIC", "NoRows", "OutboxBackend", "as_notes"]
 
 TOPIC = "projection"
 
@@ -23,6 +23,12 @@ def as_notes(effects: Effects) -> Effects:
         [Outgoing(TOPIC, f"{row.task_id}:{row.version}", encode_projection(row)) for row in effects.projections]
     )
     return effects._replace(projections=(), outgoing=effects.outgoing + notes, resolves=resolves)
+
+
+class NoRows(EntityProjectionProvider):
+    """Keeps nothing: for parts of which none has a place for rows."""
+
+    async def upsert_projections(self, rows: Sequence[Projection]) -> None: ...
 
 
 class OutboxBackend(Backend):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from tq.app.connect import connect
-from tq.app.outbox import OutboxBackend
+from tq.app.outbox import NoRows, OutboxBackend
 from tq.clock import Clock
 from tq.errors import ConfigurationError, InvalidInputError, MissingPortError
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
@@ -31,7 +31,8 @@ def assemble(
     """Return the backend that these parts make, and the provider that is to be fed from its outbox, if any.
 
     Parts that all belong to one backend are that backend, with its atomic commit. A projection provider of another
-    server, or of the user's own, never holds up a commit: its rows go by the outbox.
+    server, or of the user's own, never holds up a commit: its rows go by the outbox. Where none is given, rows are kept
+    with the store; where that keeps none, nowhere: an outbox that nobody reads would grow for ever.
 
     Raises:
         MissingPortError: names the part that was not given.
@@ -47,7 +48,10 @@ def assemble(
         if projections is None or _home(projections) is home:
             return home, None
         return OutboxBackend(home), projections
-    near = projections if _home(projections) is not None else None
+    if projections is None:
+        kept_by = _home(store)
+        projections = NoRows() if kept_by is None or kept_by.projections is None else kept_by.projections
+    near = projections if _home(projections) is not None or isinstance(projections, NoRows) else None
     composite = CompositeBackend(queue, store, barrier, near, clock=clock, remember=remember)
     if near is projections:
         return composite, None
