@@ -34,14 +34,16 @@ rm -rf "$folder"
 """
 
 
-def missing(server: str, package: str, variable: str) -> None:
+def missing(server: str, package: str, variable: str | None = None) -> None:
     """Skip what needs this server; where everything must be there, fail.
 
     Raises:
         pytest.skip.Exception: at home.
         pytest.fail.Exception: in CI.
     """
-    words = f"{server} is not here: install it (on Debian: apt-get install {package}), or set {variable} to its URL"
+    words = f"{server} is not here: install it (on Debian: apt-get install {package})"
+    if variable is not None:
+        words += f", or set {variable} to its URL"
     if os.environ.get("CI") == "true":
         pytest.fail(words)
     pytest.skip(words)
@@ -59,10 +61,7 @@ def postgres() -> Generator[str, None, None]:
         missing("PostgreSQL", "postgresql", "TQ_TEST_POSTGRES_URL")
         return
     with folder("postgres") as (path, user):
-        data = path / "data"
-        initdb = f"{binaries / 'initdb'} -D {data} -A trust -U postgres -E UTF8 --locale=C --no-sync"
-        subprocess.run(initdb.split(), user=user, cwd=path, check=True, capture_output=True)
-        port = free_port()
+        data, port = made_data(binaries, path, user), free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": path,
@@ -73,6 +72,14 @@ def postgres() -> Generator[str, None, None]:
         command = [binaries / "postgres", "-D", data, "-p", port, *options]
         with started(command, path, user, signal="INT", ready=lambda: "ready" in read(data / "postmaster.pid")):
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+def made_data(binaries: Path, path: Path, user: str | None) -> Path:
+    """Make the folder in which a PostgreSQL server keeps its data, and return it."""
+    data = path / "data"
+    initdb = f"{binaries / 'initdb'} -D {data} -A trust -U postgres -E UTF8 --locale=C --no-sync"
+    subprocess.run(initdb.split(), user=user, cwd=path, check=True, capture_output=True)
+    return data
 
 
 def postgres_binaries() -> Path | None:

@@ -1,4 +1,4 @@
-"""A worker for `test_workers_kill.py`: `python fired_upon.py URL LOG LEASE`. Notes every join that runs, by a line."""
+"""A worker to be shot: `python fired_upon.py '{"queue": URL, …}'`. It writes down what it begins, line by line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import asyncio
 import json
 import os
 import random
+import secrets
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
-from tq import Actions, Backoff, FlowStep, Join, Task, TaskHandler, TaskQueuesManager
+from tq import Actions, Backoff, Entity, FlowStep, Join, Task, TaskHandler, TaskQueuesManager
+from tq.testing import Account
 
-executors = TaskQueuesManager()
+KINDS = ("plain", "long", "thread")
+"""Types of tasks that stand for themselves."""
 # Whoever shoots at random kills also the innocent while they run alone.
 KEPT: dict[str, Any] = {
     "store_on_success": True,
@@ -22,81 +27,100 @@ KEPT: dict[str, Any] = {
 }
 
 
+class Notes:
+    """Accounts of one process in one file: each line is with the system before the body goes on, whatever is killed."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._mine = threading.local()
+
+    @property
+    def account(self) -> Account:
+        """The account of the calling thread: stamps are numbered, and threads would get the same ones."""
+        if not hasattr(self._mine, "account"):
+            self._mine.account = Account(secrets.token_hex(6), lambda line: os.write(self._file, line.encode()))
+        account: Account = self._mine.account
+        return account
+
+
 def dice(task: Task[Any]) -> random.Random:
     """Return dice that fall alike in every execution of one attempt."""
     return random.Random(f"{task.id}:{task.generation}:{task.attempt}")
 
 
-@executors.executor("plain", retries=3, **KEPT)
-async def plain(task: Task[Any], actions: Actions) -> None:
-    chance = dice(task)
-    await asyncio.sleep(chance.random() / 4)
-    if chance.random() < 0.3 and task.attempt < 3:
-        raise ValueError("not yet")
-    children = actions.add_tasks([Task(type="child", payload=task.id) for _ in range(chance.randrange(4))])
-    actions.success(task, children)
+def working(notes: Notes) -> TaskQueuesManager:
+    """Return executors of every kind; each hands its stamp on in its result, and in what it brings forth."""
+    executors = TaskQueuesManager()
+
+    @executors.executor("plain", retries=3, **KEPT)
+    async def plain(task: Task[Any], actions: Actions) -> None:
+        stamp, chance = notes.account.begin(task), dice(task)
+        actions.add_tasks([Task(type="child", payload={"stamp": stamp, "n": n}) for n in range(chance.randrange(4))])
+        await asyncio.sleep(chance.random() / 4)
+        if chance.random() < 0.3 and task.attempt < 3:
+            raise ValueError("not yet")
+        actions.success(task, stamp)
+
+    @executors.executor("child", **KEPT)
+    async def child(task: Task[Any], actions: Actions) -> None:
+        actions.success(task, notes.account.begin(task))
+
+    @executors.executor("long", handoff_timeout=0.2, **KEPT)
+    async def long(task: Task[Any], actions: Actions) -> None:
+        stamp = notes.account.begin(task)
+        await asyncio.sleep(1.2)
+        actions.success(task, stamp)
+
+    @executors.executor("thread", **KEPT)
+    def thread(task: Task[Any], actions: Actions) -> None:
+        stamp = notes.account.begin(task)
+        time.sleep(0.05)
+        actions.success(task, stamp)
+
+    @executors.executor("step", **KEPT)
+    async def step(task: Task[Any], actions: Actions) -> None:
+        stamp, chance = notes.account.begin(task), dice(task)
+        await asyncio.sleep(chance.random() / 10)
+        if chance.random() < 0.2:
+            raise ValueError("a step may fail")
+        actions.success(task, {"stamp": stamp})
+
+    @executors.executor("parent", retries=2, **KEPT)
+    async def parent(task: Task[Any], actions: Actions) -> None:
+        stamp, chance, depth = notes.account.begin(task), dice(task), int(task.payload["depth"])
+        flow = actions.start_flow(
+            [
+                FlowStep("parent", payload={"stamp": stamp, "depth": depth - 1})
+                if depth and chance.random() < 0.3
+                else FlowStep("step", payload={"stamp": stamp})
+                for _ in range(chance.randrange(8))
+            ],
+            join=Join("join"),
+            failure_policy=chance.choice(["continue", "abort"]),
+            cancel_siblings=chance.random() < 0.5,
+            timeout=chance.choice([None, 2.0, 60.0]),
+            entity=chance.choice([None, Entity("Flow", task.id)]),
+        )
+        await asyncio.sleep(chance.random() / 5)
+        if chance.random() < 0.1 and task.attempt < 2:
+            raise ValueError("what it started is dropped")
+        actions.success_when(flow)
+
+    @executors.executor("join", **KEPT)
+    async def join(task: Task[Any], actions: Actions) -> None:
+        actions.success(task, {"stamp": await notes.account.join(task, actions.flow_results(task))})
+
+    return executors
 
 
-@executors.executor("child", **KEPT)
-async def child(task: Task[Any], actions: Actions) -> None:
-    actions.success(task)
-
-
-@executors.executor("long", handoff_timeout=0.2, **KEPT)
-async def long(task: Task[Any], actions: Actions) -> None:
-    await asyncio.sleep(1.2)
-    actions.success(task, [])
-
-
-@executors.task("thread", **KEPT)
-def thread(payload: int) -> list[str]:
-    time.sleep(0.05)
-    return []
-
-
-@executors.executor("step", **KEPT)
-async def step(task: Task[Any], actions: Actions) -> None:
-    chance = dice(task)
-    await asyncio.sleep(chance.random() / 10)
-    if chance.random() < 0.2:
-        raise ValueError("a step may fail")
-    actions.success(task, task.payload)
-
-
-@executors.executor("parent", retries=2, **KEPT)
-async def parent(task: Task[Any], actions: Actions) -> None:
-    chance, depth = dice(task), int(task.payload)
-    steps = [
-        FlowStep("parent", payload=depth - 1) if depth and chance.random() < 0.3 else FlowStep("step", payload=number)
-        for number in range(chance.randrange(8))
-    ]
-    flow = actions.start_flow(
-        steps,
-        join=Join("join"),
-        failure_policy=chance.choice(["continue", "abort"]),
-        cancel_siblings=chance.random() < 0.5,
-        timeout=chance.choice([None, 2.0, 60.0]),
+async def main(queue: str, store: str | None, barrier: str | None, notes: str, lease: float) -> None:
+    executors = working(Notes(Path(notes)))
+    handler = TaskHandler.connect(
+        queue, executors, store=store, barrier=barrier, lease=lease, concurrency=20, grace_period=1
     )
-    await asyncio.sleep(chance.random() / 5)
-    actions.success_when(flow)
-
-
-@executors.executor("join", **KEPT)
-async def join(task: Task[Any], actions: Actions) -> None:
-    entries = [[entry["step_index"], entry["status"]] async for entry in actions.flow_results(task)]
-    line = json.dumps({"join": task.id, "entries": entries}) + "\n"
-    descriptor = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())
-    os.close(descriptor)
-    actions.success(task, [])
-
-
-async def main() -> None:
-    url, _, lease = sys.argv[1:]
-    handler = TaskHandler.connect(url, executors, lease=float(lease), concurrency=20, grace_period=1)
     async with handler:
         await handler.run()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(**json.loads(sys.argv[1])))

@@ -1,158 +1,96 @@
-"""Three workers on one file are killed, frozen past their leases and stopped, at random: nothing is lost or doubled."""
+"""Workers are killed, frozen past their leases and stopped, their server is struck: nothing is lost or doubled."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import signal
-import sqlite3
-import subprocess
-import sys
-from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import closing, suppress
+import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from tq import FlowStep, Join, Task, TaskHandler
-from tq.errors import TqError
+from tests.crash.fired_upon import KINDS, Notes
+from tests.crash.firing import Workers, fire, quiet
+from tests.crash.targets import TARGETS, Target
+from tq import Entity, FlowStep, Join, Task, TaskHandler
+from tq.errors import BackendError
+from tq.testing import Account, take_snapshot, violations
 
 pytestmark = [pytest.mark.crash, pytest.mark.realtime]
 
-LEASE = 1.5
-UNDER_FIRE = 15.0
-LAST = 40.0
+UNDER_FIRE = 20.0
+TASKS = 1500
+PARENTS = 150
+SHOWN = 20
+"""Faults that are told of: of one fault there may be hundreds."""
+WIDTHS = (0, 1, 5, 20, 700)
+"""Members of flows that are started from outside: 700 are more than one commit writes."""
 
 
-class Workers:
-    """Worker processes, each replaced when it is brought down."""
-
-    def __init__(self, url: str, log: Path, count: int) -> None:
-        program = Path(__file__).with_name("fired_upon.py")
-        self.command = [sys.executable, str(program), url, str(log), str(LEASE)]
-        self.running = [self.start() for _ in range(count)]
-
-    def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command)
-
-    async def kill(self, number: int) -> None:
-        self.running[number].kill()
-        self.running[number].wait()
-        self.running[number] = self.start()
-
-    async def freeze(self, number: int, seconds: float) -> None:
-        self.running[number].send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        self.running[number].send_signal(signal.SIGCONT)
-
-    async def stop(self, number: int) -> None:
-        self.running[number].terminate()
-        await asyncio.to_thread(self.running[number].wait, 30)
-        self.running[number] = self.start()
-
-    def end(self) -> None:
-        for process in self.running:
-            process.terminate()
-        for process in self.running:
-            process.wait(30)
+def drawn(dice: random.Random, count: int) -> list[Task[Any]]:
+    """Return so many tasks that stand for themselves."""
+    entities = [None, Entity("Item", "i")]
+    return [Task(type=dice.choice(KINDS), payload={"n": n}, entity=dice.choice(entities)) for n in range(count)]
 
 
-async def fire(handler: TaskHandler, workers: Workers, flows: list[str], dice: random.Random) -> None:
-    """Bring down whoever comes before the muzzle, and cancel and redrive flows amid that."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + UNDER_FIRE
-    while loop.time() < until:
-        await asyncio.sleep(dice.uniform(0.1, 0.8))
-        number = dice.randrange(len(workers.running))
-        match dice.randrange(8):
-            case 0:
-                await workers.freeze(number, dice.uniform(0.5, 2 * LEASE))
-            case 1:
-                await workers.stop(number)
-            case 2:
-                with suppress(TqError):  # it is over, or its join has not ended
-                    await handler.flow(dice.choice(flows)).cancel("no longer wanted")
-            case 3:
-                with suppress(TqError):
-                    await handler.flow(dice.choice(flows)).redrive()
-            case _:
-                await workers.kill(number)
+async def given(handler: TaskHandler, account: Account, dice: random.Random) -> None:
+    """Add what is to be done before anybody is shot."""
+    tasks = drawn(dice, TASKS)
+    tasks += [Task[Any](type="parent", payload={"depth": dice.randrange(3)}) for _ in range(PARENTS)]
+    account.accept(*await handler.add_tasks(tasks))
+    for width in WIDTHS:
+        for timeout in (None, 3.0, 60.0):
+            steps = [FlowStep("step", payload={"n": number}) for number in range(width)]
+            entity = Entity("Batch", f"{width}")
+            account.started(await handler.start_flow(steps, join=Join("join"), timeout=timeout, entity=entity))
 
 
-async def quiet(handler: TaskHandler) -> None:
-    """Return when no message is left."""
-    left: Mapping[str, Mapping[str, int]] = {}
-    for _ in range(int(LAST / 0.5)):
-        left = await handler.backend.queue.counts()
-        if not any(sum(kinds.values()) for kinds in left.values()):
-            return
-        await asyncio.sleep(0.5)
-    pytest.fail(f"tasks are left: {left}")
+async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Random) -> None:
+    """Add more while everybody is shot at: what is acknowledged counts."""
+    while True:
+        await asyncio.sleep(0.3)
+        try:
+            account.accept(*await handler.add_tasks(drawn(dice, 10)))
+            steps = [FlowStep("step", payload={"n": number}) for number in range(dice.randrange(9))]
+            account.started(await handler.start_flow(steps, join=Join("join")))
+        except BackendError:
+            continue
 
 
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute(sql).fetchall()
-
-
-async def test_workers_that_die_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", TARGETS)
+async def test_workers_that_die_lose_nothing_and_double_nothing(name: str, tmp_path: Path) -> None:
     seed = int(os.environ.get("TQ_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
     print(f"TQ_SEED={seed}")
-    dice, path, log = random.Random(seed), tmp_path / "tq.db", tmp_path / "joins"
-    url = f"sqlite:///{path}?synchronous=NORMAL"
-    async with TaskHandler.connect(url) as handler:
-        tasks = [Task[Any](type=dice.choice(["plain", "long", "thread"]), payload=number) for number in range(200)]
-        tasks += [Task[Any](type="parent", payload=dice.randrange(3)) for _ in range(40)]
-        ids = await handler.add_tasks(tasks)
-        flows = [
-            await handler.start_flow(
-                [FlowStep("step", payload=number) for number in range(width)], join=Join("join"), timeout=timeout
-            )
-            for width in (0, 1, 5, 20, 700)
-            for timeout in (None, 3.0, 60.0)
-        ]
-        workers = Workers(url, log, 3)
+    with TARGETS[name](tmp_path) as target:
+        await under_fire(target, tmp_path / "notes", random.Random(seed), f"TQ_SEED={seed}")
+
+
+async def under_fire(target: Target, notes: Path, dice: random.Random, words: str) -> None:
+    account = Notes(notes).account
+    async with TaskHandler.connect(target.queue, store=target.store, barrier=target.barrier) as handler:
+        handler.executors.queue("default")
+        await given(handler, account, dice)
+        workers = Workers(target, notes, 3)
+        adding = asyncio.create_task(go_on_adding(handler, account, random.Random(dice.random())))
         try:
-            await fire(handler, workers, flows, dice)
-            await quiet(handler)
+            shots = await fire(handler, workers, target, account, dice, UNDER_FIRE)
+            adding.cancel()
+            began = time.monotonic()
+            await quiet(handler, workers)
+            calm = time.monotonic() - began
         finally:
+            adding.cancel()
             workers.end()
-    await asyncio.to_thread(sound, path, log, ids)
-
-
-def sound(path: Path, log: Path, ids: list[str]) -> None:
-    """Check that every task has ended, every flow has joined with an entry per member, and nothing is left behind."""
-    ended = {
-        task_id: (status, result)
-        for task_id, status, result in rows(path, "SELECT task_id, status, result FROM tq_records")
-    }
-    assert [task_id for task_id in ids if task_id not in ended] == []
-    children = [child for _, result in ended.values() if result for child in _ids(result)]
-    assert len(children) == len(set(children)) > 0
-    assert [child for child in children if child not in ended] == []
-    joined: defaultdict[str, list[list[list[Any]]]] = defaultdict(list)
-    for line in log.read_text().splitlines():
-        told = json.loads(line)
-        joined[told["join"]].append(told["entries"])
-    for flow, total, generation, verdict, remaining, succeeded, failed in rows(
-        path, "SELECT id, total, generation, verdict, remaining, succeeded, failed FROM tq_flows"
-    ):
-        [(members,)] = rows(path, f"SELECT count(*) FROM tq_members WHERE flow = '{flow}'")  # noqa: S608 -- an id of ours
-        assert members == succeeded + failed == total - remaining
-        assert verdict is not None
-        assert verdict != "completed" or not remaining, "a join came early"
-        for number in range(generation + 1):
-            answers = joined.pop(f"{flow}.join" + (f".{number}" if number else ""))
-            assert all(answer == answers[0] for answer in answers), "a join that runs again is told the same"
-            assert [index for index, _ in answers[0]] == list(range(total))
-    assert not joined
-    assert rows(path, "SELECT * FROM tq_leases") == rows(path, "SELECT * FROM tq_waiting") == []
-
-
-def _ids(result: bytes) -> list[str]:
-    found: object = json.loads(result)
-    return [one for one in cast("list[object]", found) if isinstance(one, str)] if isinstance(found, list) else []
+        told = Account.gathered((await asyncio.to_thread(notes.read_text)).splitlines())
+        snapshot = await take_snapshot(handler.backend, told)
+    found = violations(snapshot, told)
+    assert not found, "\n  ".join([f"{words}: {len(found)} faults", *found[:SHOWN]])
+    again = len(told.began) - len({(it.task_id, it.generation, it.attempt) for it in told.began})
+    print(
+        f"{dict(shots)}; {len(snapshot.records)} endings, {len(snapshot.flows)} flows, {len(told.began)} executions, "
+        f"{again} of them once more, {len(told.joined)} joins told; quiet after {calm:.0f} s"
+    )
+    assert again > 0, "nobody was hit"

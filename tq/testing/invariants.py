@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tq.codec import loads
 from tq.flow.about import about
+from tq.flow.spread import cancels_members
 from tq.ids import join_id, step_id
 from tq.model import FlowState, Projection, Record, StepResult, StepStatus, TaskStatus, Verdict, projection_version
 from tq.ports import Backend, ProjectionQuery
@@ -73,9 +74,6 @@ def _left_over(snapshot: Snapshot) -> Iterator[str]:
             yield f"the plan of flow {state.id} is spread up to {state.spread} of {state.flow.chunks} chunks"
     if snapshot.outgoing:
         yield f"{snapshot.outgoing} notes wait in the outbox"
-    for key, stored in snapshot.outcomes.items():
-        if not stored.carried:
-            yield f"the outcome of task {key.task_id}, attempt {key.attempt}, is recorded and not carried out"
 
 
 # --- every task has one ending ----------------------------------------------------------------------------------------
@@ -165,7 +163,7 @@ def _unsound_flows(snapshot: Snapshot) -> Iterator[str]:
             yield f"flow {flow_id} is aborted after {state.failed} failures; it bears {state.flow.allowed}"
         for member in members:
             yield from _unlike_its_record(state, member, snapshot.records)
-        if state.spread >= state.flow.chunks:
+        if state.spread >= state.flow.chunks and not (state.flow.chunks and cancels_members(state)):
             for index in sorted({*range(state.flow.total)} - {*indexes}):
                 if step_id(flow_id, index) not in snapshot.records:
                     yield f"step {index} of flow {flow_id} was not counted, and no ending of it is kept"

@@ -236,6 +236,17 @@ async def test_what_has_not_ended_is_told(clock: VirtualClock) -> None:
         ]
 
 
+async def test_members_of_a_wide_flow_that_was_cancelled_in_its_plan_are_not_missed(clock: VirtualClock) -> None:
+    account, backend = Account(), MemoryBackend(clock=clock)
+    async with TaskHandler.on(backend, telling(account), clock=clock) as handler:
+        flow = await handler.start_flow([FlowStep("page")] * 600, join=Join("bind"))
+        account.started(flow)
+        await handler.flow(flow).cancel()
+        await handler.drain()
+        assert account.began[0].task_id == join_id(flow, 0), "no member was begun"
+        assert violations(await take_snapshot(backend, account), account) == []
+
+
 async def test_an_ending_that_another_one_replaces_is_told(clock: VirtualClock) -> None:
     snapshot, _ = await ran(clock)
     note = snapshot.records["note"]

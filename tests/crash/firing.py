@@ -1,0 +1,134 @@
+"""Workers of one run, and whoever shoots at them and at their server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tests.crash.targets import Target
+from tests.house.tree import ROOT
+from tq import TaskHandler
+from tq.errors import BackendError, TqError
+from tq.testing import Account
+
+__all__ = ["LEASE", "Workers", "fire", "quiet"]
+
+LEASE = 1.5
+LAST = 180.0
+"""Seconds that a run may take to become quiet once nobody shoots any more."""
+
+
+class Workers:
+    """Worker processes, each replaced when it is brought down."""
+
+    def __init__(self, target: Target, notes: Path, count: int) -> None:
+        words = {"queue": target.queue, "store": target.store, "barrier": target.barrier}
+        told = json.dumps({**words, "notes": str(notes), "lease": LEASE})
+        self.command = [sys.executable, "-m", "tests.crash.fired_upon", told]
+        self.running = [self.start() for _ in range(count)]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self.command, cwd=ROOT)
+
+    async def kill(self, number: int) -> None:
+        self.running[number].kill()
+        await self._replace(number)
+
+    async def stop(self, number: int) -> None:
+        self.running[number].terminate()
+        await self._replace(number)
+
+    async def _replace(self, number: int) -> None:
+        await asyncio.to_thread(self.running[number].wait, LAST)
+        self.running[number] = self.start()
+
+    def freeze(self, number: int, seconds: float) -> None:
+        """Let a process stand still, and wake up for what it held when others have it."""
+        process = self.running[number]
+        process.send_signal(signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(seconds, process.send_signal, signal.SIGCONT)
+
+    def revive(self) -> int:
+        """Replace workers that ended by themselves, as one whose server stays away does; return how many."""
+        ended = [number for number, process in enumerate(self.running) if process.poll() is not None]
+        for number in ended:
+            self.running[number] = self.start()
+        return len(ended)
+
+    def end(self) -> None:
+        """Stop them all, so that nothing moves any more."""
+        for process in self.running:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
+            process.wait()
+
+
+async def fire(
+    handler: TaskHandler, workers: Workers, target: Target, account: Account, dice: random.Random, seconds: float
+) -> Counter[str]:
+    """Bring down whoever comes before the muzzle, and cancel and redrive flows amid that; return how often."""
+    loop, shots = asyncio.get_running_loop(), Counter[str]()
+    until = loop.time() + seconds
+    while loop.time() < until:
+        await asyncio.sleep(dice.uniform(0.05, 0.5))
+        shots["ended by themselves"] += workers.revive()
+        number = dice.randrange(len(workers.running))
+        shot = dice.choice(["killed"] * 6 + ["frozen", "stopped", "cancelled", "redriven", "server struck"])
+        flow = handler.flow(dice.choice(account.flows))
+        match shot:
+            case "frozen":
+                workers.freeze(number, dice.uniform(0.5, 2 * LEASE))
+            case "stopped":
+                await workers.stop(number)
+            case "cancelled":
+                with suppress(TqError):  # it is over, or its server is away
+                    await flow.cancel("no longer wanted")
+            case "redriven":
+                with suppress(TqError):  # it is not over
+                    await flow.redrive()
+            case "server struck":
+                await asyncio.to_thread(target.strike)
+            case _:
+                await workers.kill(number)
+        shots[shot] += 1
+    return shots
+
+
+async def quiet(handler: TaskHandler, workers: Workers) -> None:
+    """Return when nothing is left to do.
+
+    Raises:
+        AssertionError: it takes too long; tells what is left.
+    """
+    left: object = None
+    for _ in range(int(LAST / 0.5)):
+        await asyncio.sleep(0.5)
+        workers.revive()
+        with suppress(BackendError):
+            left = await what_is_left(handler)
+            if not left:
+                return
+    raise AssertionError(f"it does not become quiet: {left}")
+
+
+async def what_is_left(handler: TaskHandler) -> list[object]:
+    """Return messages by queue, and flows that are open or whose join is not on its way."""
+    left: list[object] = []
+    for part in (handler.backend.queue, handler.backend.store):
+        counts: Mapping[str, Mapping[str, int]] = await part.counts()
+        left += [(queue, dict(kinds)) for queue, kinds in counts.items() if any(kinds.values())]
+    assert handler.backend.barrier is not None
+    left += [state.id for state in await handler.backend.barrier.list(active=True, limit=10)]
+    return left or [state.id for state in await handler.backend.barrier.due(handler.clock.now(), 10)]

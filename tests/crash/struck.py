@@ -1,0 +1,116 @@
+"""Servers that are struck down in the midst of a run, and come up again with all that they acknowledged.
+
+Always private ones, whatever the environment names: nobody else's server is to be killed.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.servers import answers, folder, free_port, made_data, missing, postgres_binaries, read, started
+
+__all__ = ["Server", "postgres", "redis"]
+
+LONGEST = 1.0
+"""Seconds for which a server that was struck stays away, at most."""
+
+
+class Server:
+    """One server after the other, on the same port and over the same data."""
+
+    def __init__(
+        self,
+        url: str,
+        command: Sequence[object],
+        path: Path,
+        user: str | None,
+        *,
+        signal: str,
+        ready: Callable[[], bool],
+    ) -> None:
+        self.url = url
+        self._command = command
+        self._path = path
+        self._user = user
+        self._signal = signal
+        self._ready = ready
+        self._life = ExitStack()
+        self._lives = 0
+
+    def start(self) -> None:
+        """Start it; each life has a folder of its own, which goes with it, for what it says."""
+        self._lives += 1
+        path = self._path / f"life-{self._lives}"
+        path.mkdir()
+        if self._user is not None:
+            shutil.chown(path, self._user)
+        self._life.enter_context(started(self._command, path, self._user, signal=self._signal, ready=self._ready))
+
+    def end(self) -> None:
+        """End it at once: nothing is written that was not written before."""
+        self._life.close()
+
+    def strike(self) -> None:
+        """End it, and start it again, soon; blocks meanwhile."""
+        self.end()
+        time.sleep(random.uniform(0.0, LONGEST))
+        self.start()
+
+
+@contextmanager
+def redis() -> Generator[Server, None, None]:
+    """A Redis server that writes every command to its log before it answers, and is killed."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing("Redis", "redis-server")
+        return
+    with folder("redis") as (path, user):
+        port = free_port()
+        options = {"port": port, "bind": "127.0.0.1", "dir": path, "save": "", "appendonly": "yes"}
+        options |= {"appendfsync": "always", "maxmemory-policy": "noeviction"}
+        command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        server = Server(
+            f"redis://127.0.0.1:{port}",
+            command,
+            path,
+            user,
+            signal="KILL",
+            ready=lambda: answers(port, b"PING\r\n", b"+PONG"),
+        )
+        yield from living(server)
+
+
+@contextmanager
+def postgres() -> Generator[Server, None, None]:
+    """A PostgreSQL server that is stopped without a checkpoint, as after a loss of power."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing("PostgreSQL", "postgresql")
+        return
+    with folder("postgres") as (path, user):
+        data, port = made_data(binaries, path, user), free_port()
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": path, "max_connections": 200}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        server = Server(
+            f"postgresql://postgres@127.0.0.1:{port}/postgres",
+            [binaries / "postgres", "-D", data, "-p", port, *options],
+            path,
+            user,
+            signal="QUIT",  # its own word for this; it takes the file of its process id along
+            ready=lambda: "ready" in read(data / "postmaster.pid"),
+        )
+        yield from living(server)
+
+
+def living(server: Server) -> Generator[Server, None, None]:
+    """Yield a server that runs until the generator is left."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end()

@@ -1,0 +1,85 @@
+"""Where a run under fire keeps its tasks: one line for each backend that worker processes may share.
+
+Beside the workers, the server is struck: brought down hard and up again over the same data, where there is one; a file
+is locked by somebody else for a while.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash import struck
+from tests.house.tree import adapters
+
+__all__ = ["TARGETS", "Target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What workers connect to, and what may be done to it while they work."""
+
+    queue: str
+    store: str | None = None
+    """Another server for the store, or None for the queue's; `barrier` likewise."""
+    barrier: str | None = None
+    strike: Callable[[], None]
+    """Takes the server away, and gives it back with all that it acknowledged; blocks meanwhile."""
+
+
+@contextmanager
+def sqlite(folder: Path) -> Generator[Target, None, None]:
+    """One file."""
+    path = folder / "tq.db"
+    yield Target(queue=url_of(path), strike=lambda: lock(path))
+
+
+@contextmanager
+def two_files(folder: Path) -> Generator[Target, None, None]:
+    """Queue and store on servers of their own: no transaction spans them."""
+    soon, kept = folder / "soon.db", folder / "kept.db"
+    yield Target(
+        queue=url_of(soon),
+        store=url_of(kept),
+        barrier=url_of(kept),
+        strike=lambda: lock(random.choice((soon, kept))),
+    )
+
+
+@contextmanager
+def redis(_: Path) -> Generator[Target, None, None]:
+    """A server that is killed."""
+    with struck.redis() as server:
+        yield Target(queue=server.url, strike=server.strike)
+
+
+@contextmanager
+def postgres(_: Path) -> Generator[Target, None, None]:
+    """A server that is stopped without a checkpoint."""
+    with struck.postgres() as server:
+        yield Target(queue=server.url, strike=server.strike)
+
+
+def url_of(path: Path) -> str:
+    """Return a file whose commits survive the death of processes, which is all that dies here; it gives up early."""
+    return f"sqlite:///{path}?synchronous=NORMAL&busy_timeout=0.5"
+
+
+def lock(path: Path) -> None:
+    """Let nobody else write for up to two seconds: longer than writers wait, and than a lease lasts."""
+    with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        time.sleep(random.uniform(0.1, 2.0))
+        db.execute("ROLLBACK")
+
+
+TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {"sqlite": sqlite, "two files": two_files}
+if "tq_redis" in adapters():
+    TARGETS["redis"] = redis
+if "tq_postgres" in adapters():
+    TARGETS["postgres"] = postgres
