@@ -74,7 +74,7 @@ CUSTODY = (
     mutant(
         "a suspect runs in company",
         "tq/runner/gate.py",
-        ("alone=delivery.crashes >= SUSPECT_FROM", "alone=False"),
+        ("execution.alone = crashes >= SUSPECT_FROM", "execution.alone = False"),
         by=story("crashes", "a_poison_task_is_convicted_alone_and_its_neighbours_live[memory]"),
     ),
     mutant(
@@ -98,7 +98,7 @@ CUSTODY = (
     mutant(
         "an attempt without an outcome keeps what it said",
         "tq/runner/endings.py",
-        ("if attempt.outcome is outcome:", "if attempt:"),
+        ("if attempt.outcome is outcome and (attempt", "if (attempt"),
         by=story("flows_start", "an_attempt_that_raises_without_an_outcome_starts_nothing[memory]"),
     ),
     mutant(
