@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from tq.clock import Clock
 from tq.errors import BackendError, FlowError, PayloadError
@@ -99,8 +99,17 @@ class Bodies:
         task is left as well by a body that changed its context variables, or cancelled it: no body finds anything of
         the one before.
         """
-        carrier = cast("asyncio.Task[None]", asyncio.current_task())
-        for _ in range(self._slots.concurrency):  # then the event loop has its turn
+        try:
+            waiting = self._in_turn(cast("asyncio.Task[None]", asyncio.current_task()))
+        finally:
+            self._carried = False
+            self.start_ready()
+        if waiting is not None:
+            await go_on(*waiting)
+
+    def _in_turn(self, carrier: asyncio.Task[None]) -> tuple[Coroutine[Any, Any, None], object] | None:
+        """Run bodies; return the first that waits, and for what. After some the event loop has its turn anyway."""
+        for _ in range(self._slots.concurrency):
             if (started := self._slots.start()) is None:
                 break
             line, group = started
@@ -110,21 +119,11 @@ class Bodies:
             group[0].body_task = carrier
             body = self._run(line, group[0])
             try:
-                awaited: object = body.send(None)
+                return body, body.send(None)
             except StopIteration:
-                pass
-            else:
-                self._left()
-                return await go_on(body, awaited)
-            if carrier.cancelling() or copy_context() != self._context:
-                break
-        self._left()
+                if carrier.cancelling() or copy_context() != self._context:
+                    break
         return None
-
-    def _left(self) -> None:
-        """The task that carried bodies does so no longer."""
-        self._carried = False
-        self.start_ready()
 
     # --- one task -------------------------------------------------------------------------------------------------
 
