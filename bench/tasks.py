@@ -3,8 +3,8 @@
     python -m bench.tasks [--count 50000] [--repeat 3]
 
 The queue is filled first; then the clock runs from the start of the worker until every task is settled: claimed under a
-lease, its payload checked into a pydantic model, run in an asyncio task of its own, and acknowledged. "results" keeps
-each result for a day. The bare loop only creates one asyncio task per unit of work and awaits it.
+lease, its payload checked into a pydantic model, run, and acknowledged. "results" keeps each result for a day. The bare
+loop only creates one asyncio task per unit of work, checks the same payload in it, and awaits it.
 """
 
 from __future__ import annotations
