@@ -213,6 +213,20 @@ async def test_an_exception_is_kept_with_text_traceback_and_details(url: str, cl
             await h.handler.task(task_id).result()
 
 
+async def test_of_an_endless_error_the_first_words_are_kept(url: str, clock: VirtualClock) -> None:
+    executors = TaskQueuesManager()
+
+    @executors.task("work")
+    async def work(raises: bool) -> None:  # noqa: FBT001 -- a payload
+        raise ValueError("the reason: " + "x" * 10_000_000)
+
+    async with harness(executors, url=url, clock=clock) as h:
+        [task_id] = await h.run(Task(type="work", payload=True))
+        stats = await h.stats(task_id)
+        assert stats["last_error"].startswith("the reason: xxx")
+        assert len(stats["last_error"]) == len(stats["last_error_stack"]) == 16_384
+
+
 @pytest.mark.spec("RES-04")
 async def test_a_failure_may_be_a_text_or_nothing(url: str, clock: VirtualClock) -> None:
     executors = TaskQueuesManager()

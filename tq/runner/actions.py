@@ -40,6 +40,8 @@ from tq.runner.request import flow_request
 __all__ = ["MAX_CHILDREN", "Actions", "Attempt", "failed_by"]
 
 MAX_CHILDREN = 1_000
+MAX_ERROR = 16_384
+"""Characters of an error that are kept: its first, and the last of its stack."""
 
 
 class Attempt:
@@ -258,16 +260,21 @@ class Actions:
 def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None = None) -> Failed:
     """Return the failure that an exception, or a text, amounts to."""
     if error is None or isinstance(error, str):
-        return Failed(_text(error or ""), meta=meta or {})
+        return Failed(_text(_head(error or "")), meta=meta or {})
     stack = "".join(traceback.format_exception(error))
     return Failed(
-        _text(str(error)) or type(error).__name__,
-        stack=_text(stack[-16_384:]),
+        _text(_head(str(error))) or type(error).__name__,
+        stack=_text(stack[-MAX_ERROR:]),
         meta=meta or {},
         final=isinstance(error, NonRetryableError),
         status=TaskStatus.FAILED,
         exception=error,
     )
+
+
+def _head(words: str) -> str:
+    """Return the first words of an error: what it is stands there, and a record is no place for the rest."""
+    return words if len(words) <= MAX_ERROR else f"{words[: MAX_ERROR - 1]}…"
 
 
 def _text(words: str) -> str:
