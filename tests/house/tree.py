@@ -17,6 +17,7 @@ PUBLIC = (
     "tq.model",
     "tq.ports",
     "tq.testing",
+    "tq_redis",
     "tq_sqlite",
 )
 """The modules whose names are a promise to users."""

@@ -1,0 +1,94 @@
+"""Waking those who wait: by this backend's own commits at once, by those of other processes through the server.
+
+A script that adds something publishes a word only where somebody waits: a claim that came back short leaves a mark, and
+whoever adds takes it away. Between two busy processes nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from redis.exceptions import RedisError
+
+from tq.clock import Clock
+from tq.lifecycle import Spawner
+
+from .client import listening
+from .settings import RedisSettings
+
+__all__ = ["Bell"]
+
+_PAUSE = 1.0
+"""Seconds after which a lost connection is tried again; meanwhile workers look by themselves."""
+
+log = logging.getLogger("tq.redis")
+
+
+class Bell:
+    """Calls back, in the caller's event loop, when something may fall due earlier than a worker was told."""
+
+    def __init__(self, settings: RedisSettings, clock: Clock, caller: str) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._caller = caller.encode()
+        self._wishes: list[tuple[asyncio.AbstractEventLoop | None, Callable[[], object]]] = []
+        self._listening: tuple[asyncio.AbstractEventLoop, Spawner] | None = None
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call back from now on; return what ends it."""
+        loop = running_loop()
+        wish = (loop, callback)
+        self._wishes.append(wish)
+        if loop is not None and not self._clock.virtual and (self._listening is None or self._listening[0] is not loop):
+            spawner = Spawner()
+            self._listening = (loop, spawner)
+            spawner.spawn(self._listen(), "tq-redis-bell")
+
+        def forget() -> None:
+            with suppress(ValueError):
+                self._wishes.remove(wish)
+
+        return forget
+
+    def ring(self) -> None:
+        """Call everybody back."""
+        here = running_loop()
+        for loop, callback in list(self._wishes):
+            if loop is here or loop is None:
+                callback()
+            else:
+                with suppress(RuntimeError):  # that loop is closed: nobody waits there
+                    loop.call_soon_threadsafe(callback)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._hear()
+            except (RedisError, OSError) as error:
+                log.debug("%s says nothing of what others add: %s", self._settings.place, error)
+            await self._clock.sleep(_PAUSE)
+
+    async def _hear(self) -> None:
+        async with listening(self._settings) as words:
+            await words.subscribe(f"{self._settings.root}:bell")
+            async for word in words.listen():
+                # The first word says that others are heard from now on; before it, some may have been missed.
+                if word["type"] == "subscribe" or word["data"] != self._caller:
+                    self.ring()
+
+    async def close(self) -> None:
+        """Listen no more."""
+        listening, self._listening = self._listening, None
+        if listening is not None and listening[0] is running_loop():
+            await listening[1].close()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop in which the caller runs, or None."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

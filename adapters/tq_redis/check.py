@@ -1,0 +1,95 @@
+"""The first look at a server: may it be used, is it safe, and whose are the keys?"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoPermissionError
+
+from tq.errors import ConfigurationError, ForeignDatabaseError, ReadOnlyDatabaseError
+
+from .client import connect_blocking
+from .errors import mapped
+from .settings import RedisSettings
+
+__all__ = ["LAYOUT", "Found", "check_layout", "look_at"]
+
+LAYOUT = 1
+"""How keys and values are laid out; stands under `layout` in every namespace, and in lua/verbs."""
+
+_LEAST_VERSION = (6, 2)
+
+log = logging.getLogger("tq.redis")
+
+
+class Found(NamedTuple):
+    """What the server is."""
+
+    cluster: bool
+
+
+def look_at(settings: RedisSettings) -> Found:
+    """Ask the server what it is, and warn of what may lose tasks.
+
+    Raises:
+        ConfigurationError: it is too old, or a cluster is asked for a database it does not have.
+        ReadOnlyDatabaseError: it is a replica.
+        BackendError: as `tq_redis.errors` maps it.
+    """
+    client = connect_blocking(settings)
+    try:
+        with mapped(settings.place):
+            try:
+                info = client.info()
+            except NoPermissionError:
+                log.warning("%s does not let us see how it is set: is it durable, does it evict?", settings.place)
+                return Found(cluster=False)
+    finally:
+        client.close()
+    check_version(settings.place, info)
+    if info.get("role") in {"slave", "replica"}:
+        raise ReadOnlyDatabaseError(f"{settings.place} is a replica, which cannot be written to; name its primary")
+    found = Found(cluster=bool(info.get("cluster_enabled")))
+    if found.cluster and settings.database:
+        raise ConfigurationError(f"{settings.place}: a cluster has database 0 only; leave the number out of the URL")
+    warn(settings.place, info)
+    return found
+
+
+def check_version(place: str, info: dict[str, Any]) -> None:
+    """Refuse a server that lacks what the scripts need.
+
+    Raises:
+        ConfigurationError: it is too old.
+    """
+    version = str(info.get("redis_version", ""))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < _LEAST_VERSION:
+        raise ConfigurationError(f"tq needs Redis 6.2 or newer, for ZMSCORE; {place} is {version or 'of no version'}")
+
+
+def warn(place: str, info: dict[str, Any]) -> None:
+    """Warn of settings with which the server loses what it has acknowledged."""
+    if not info.get("aof_enabled"):
+        log.warning("%s loses what it was given when it dies: set `appendonly yes` in its configuration", place)
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        log.warning(
+            "%s throws tasks away when its memory is full (%s): set `maxmemory-policy noeviction`", place, policy
+        )
+
+
+def check_layout(settings: RedisSettings, layout: bytes) -> None:
+    """Refuse a namespace that is not ours, given what stands under `layout`: "" for keys without one.
+
+    Raises:
+        ForeignDatabaseError: another program, or a newer version of tq, has made the keys.
+    """
+    where = f"the namespace {settings.namespace!r} of {settings.place}"
+    if not layout.isdigit():
+        raise ForeignDatabaseError(f"{where} belongs to another program; give another namespace=")
+    if int(layout) > LAYOUT:
+        raise ForeignDatabaseError(
+            f"{where} was made by a newer tq: its layout is {int(layout)}, this one knows {LAYOUT}; upgrade tq"
+        )

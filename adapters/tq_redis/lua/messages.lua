@@ -1,0 +1,310 @@
+-- Live messages: what they are made of, how they come in, are replaced, cancelled and removed.
+--
+--   messages    id → order of adding (8 bytes, sorts), then the message as it was added
+--   states      id → what has changed about it since; absent before the first delivery is over
+--   ids         all ids, sorted
+
+-- run_at, generation, attempt, fence; lengths of queue, type, lane and stats; then these four, and the body.
+local MESSAGE = '<dI4I4I4I4I4I4I4'
+-- run_at, unknown_since, attempt, hand-outs that are over, crashes, crashes alone; then the stats.
+local STATE = '<ddI4I4I4I4'
+
+-- Returns the fields of a packed message that begins at this place.
+function messages.parse(packed, from)
+  local run_at, generation, attempt, fence, q, t, l, s, at = struct.unpack(MESSAGE, packed, from)
+  return {
+    run_at = run_at, generation = generation, attempt = attempt, fence = fence,
+    queue = string.sub(packed, at, at + q - 1),
+    type = string.sub(packed, at + q, at + q + t - 1),
+    lane = string.sub(packed, at + q + t, at + q + t + l - 1),
+    stats = string.sub(packed, at + q + t + l, at + q + t + l + s - 1),
+    body_at = at + q + t + l + s,
+  }
+end
+
+function messages.pack(row, body)
+  return struct.pack(
+    MESSAGE, row.run_at, row.generation, row.attempt, row.fence, #row.queue, #row.type, #row.lane, #row.stats
+  ) .. row.queue .. row.type .. row.lane .. row.stats .. body
+end
+
+-- Returns a message with another due time.
+function messages.at(packed, instant)
+  return struct.pack('<d', instant) .. string.sub(packed, 9)
+end
+
+local function load(id, value)
+  if not value then
+    return nil
+  end
+  local row = messages.parse(value, 9)
+  row.id, row.value, row.seq = id, value, string.sub(value, 1, 8)
+  row.ended, row.crashes, row.solo_crashes, row.unknown_since = 0, 0, 0, 0
+  local state = any(key.states) and call('HGET', key.states, id)
+  if state then
+    local at
+    row.run_at, row.unknown_since, row.attempt, row.ended, row.crashes, row.solo_crashes, at =
+      struct.unpack(STATE, state)
+    row.stats = string.sub(state, at)
+  end
+  return row
+end
+
+-- Returns a live message as it stands, or nil.
+function messages.row(id)
+  return load(id, call('HGET', key.messages, id))
+end
+
+function messages.save(row)
+  local state = struct.pack(
+    STATE, row.run_at, row.unknown_since, row.attempt, row.ended, row.crashes, row.solo_crashes
+  ) .. row.stats
+  call('HSET', key.states, row.id, state)
+  appeared(key.states)
+end
+
+-- A cancelled message is due at once: it only has to be ended.
+function messages.due(row)
+  if any(key.cancelled) and call('SISMEMBER', key.cancelled, row.id) == 1 then
+    return math.min(row.run_at, now)
+  end
+  return row.run_at
+end
+
+-- --- coming in ---------------------------------------------------------------------------------------------------
+
+-- Looks at messages before anything is written: alternately ids and packed messages.
+function messages.expect(pairs_of)
+  for i = 2, #pairs_of, 2 do
+    local row = messages.parse(pairs_of[i], 1)
+    if row.run_at ~= row.run_at then
+      ground.refuse('the due time of message ' .. pairs_of[i - 1] .. ' is no number')
+    end
+    waiting.expect(row.queue, row.type, row.lane)
+  end
+end
+
+-- Inserts what is neither live nor recorded, without letting it wait; returns the rows, and the ids that were taken.
+function messages.store(pairs_of, recorded)
+  local ids = {}
+  for i = 1, #pairs_of, 2 do
+    ids[#ids + 1] = pairs_of[i]
+  end
+  local live = each('ZMSCORE', key.ids, ids)
+  local kept = recorded and any(key['records:expires']) and each('ZMSCORE', key['records:expires'], ids) or {}
+  local seq = call('INCRBY', key.seq, #ids) - #ids
+  local rows, taken, values, members, seen = {}, {}, {}, {}, {}
+  for i, id in ipairs(ids) do
+    if live[i] or kept[i] or seen[id] then
+      taken[#taken + 1] = id
+    else
+      seen[id] = true
+      local packed = pairs_of[2 * i]
+      local row = messages.parse(packed, 1)
+      row.id, row.seq = id, struct.pack('>I8', seq + i)
+      rows[#rows + 1] = row
+      values[#values + 1], values[#values + 2] = id, row.seq .. packed
+      members[#members + 1], members[#members + 2] = 0, id
+      if row.lane ~= '' then
+        call('HSET', key.laned, id, row.lane)
+        call('ZADD', waiting.lane(row.lane), seq + i, id)
+        appeared(key.laned)
+      end
+    end
+  end
+  many('HSET', key.messages, values)
+  many('ZADD', key.ids, members)
+  return rows, taken
+end
+
+-- Inserts, and lets wait; returns the ids that were taken.
+function messages.insert(pairs_of)
+  if #pairs_of == 0 then
+    return {}
+  end
+  local rows, taken = messages.store(pairs_of, true)
+  for _, row in ipairs(rows) do
+    waiting.enter(row, row.run_at)
+  end
+  waiting.flush()
+  return taken
+end
+
+-- Inserts a message that is running; false where the id is live.
+function messages.park(id, packed, token, lease)
+  local rows = messages.store({ id, packed }, false)
+  if #rows == 0 then
+    return false
+  end
+  leases.begin({ id }, token, now + lease)
+  return true
+end
+
+-- Inserts or, over an older execution, replaces: whoever ran the older one has lost it.
+function messages.put(id, packed, flow)
+  local rows = messages.store({ id, packed }, false)
+  local row = rows[1]
+  local ready = true
+  if not row then
+    local old, new = messages.row(id), messages.parse(packed, 1)
+    if old.generation > new.generation or (old.generation == new.generation and old.attempt >= new.attempt) then
+      return
+    end
+    local token = call('HGET', key.running, id)
+    if token then
+      leases.finish({ id }, token)
+      old.ended = old.ended + 1
+    elseif not messages.unhold(old) then
+      ready = waiting.leave(old)
+    end
+    -- Queue, type and lane are what they were; the count of hand-outs never falls.
+    local hand_outs = math.max(old.fence + old.ended, new.fence)
+    new.id, new.seq, new.queue, new.type, new.lane = id, old.seq, old.queue, old.type, old.lane
+    call('HSET', key.messages, id, old.seq .. messages.pack(new, string.sub(packed, new.body_at)))
+    row = new
+    row.ended, row.crashes, row.solo_crashes = hand_outs - new.fence, old.crashes, old.solo_crashes
+    row.unknown_since = old.unknown_since
+    messages.save(row)
+  end
+  if flow ~= '' then
+    messages.hold(row, flow)
+  elseif ready then
+    waiting.enter(row, messages.due(row))
+    waiting.flush()
+  end
+end
+
+-- --- held --------------------------------------------------------------------------------------------------------
+
+function messages.hold(row, flow)
+  call('HSET', key.held, row.id, flow)
+  call('SADD', root .. ':held:' .. row.queue, row.id)
+  call('SADD', key.queues, row.queue)
+end
+
+-- Returns whether it was held.
+function messages.unhold(row)
+  call('SREM', root .. ':held:' .. row.queue, row.id)
+  return call('HDEL', key.held, row.id) == 1
+end
+
+-- Ends a message that this flow holds; returns its row, or nil where it does not.
+function messages.resolve(id, flow)
+  if flow == '' or call('HGET', key.held, id) ~= flow then
+    return nil
+  end
+  local row = messages.row(id)
+  messages.unhold(row)
+  messages.remove({ id })
+  return row
+end
+
+-- --- going -------------------------------------------------------------------------------------------------------
+
+-- Ends messages for good that neither wait, run nor are held.
+function messages.remove(ids)
+  many('HDEL', key.messages, ids)
+  many('ZREM', key.ids, ids)
+  if any(key.states) then
+    many('HDEL', key.states, ids)
+  end
+  if any(key.cancelled) then
+    many('SREM', key.cancelled, ids)
+  end
+  if any(key.laned) then
+    for i, lane in ipairs(each('HMGET', key.laned, ids)) do
+      if lane then
+        call('HDEL', key.laned, ids[i])
+        call('ZREM', waiting.lane(lane), ids[i])
+        waiting.promote(lane)
+      end
+    end
+  end
+end
+
+-- Asks for these to end; returns the ids found.
+function messages.cancel(ids)
+  local found, seen = {}, {}
+  for _, id in ipairs(ids) do
+    local row = not seen[id] and messages.row(id)
+    seen[id] = true
+    if row then
+      found[#found + 1] = id
+      if call('SADD', key.cancelled, id) == 1 then
+        appeared(key.cancelled)
+        local token = call('HGET', key.running, id)
+        if token then
+          leases.tell(token, { id })
+        elseif waiting.leave(row) then
+          waiting.enter(row, messages.due(row))
+        end
+      end
+    end
+  end
+  waiting.flush()
+  return found
+end
+
+-- --- looking -----------------------------------------------------------------------------------------------------
+
+-- Returns what is known of each live message.
+function messages.locate(ids)
+  local found = {}
+  for _, id in ipairs(ids) do
+    local value = call('HGET', key.messages, id)
+    if value then
+      local row = load(id, value)
+      found[#found + 1] = {
+        id, row.queue, row.type, text(row.run_at), row.generation, row.attempt,
+        call('ZSCORE', key['until'], id) or '', call('HGET', key.running, id) or '', row.crashes,
+        call('HGET', key.held, id) or '', call('SISMEMBER', key.cancelled, id), row.stats,
+      }
+    end
+  end
+  return found
+end
+
+-- Returns a page of live messages by id, and where to go on: a bounded number is looked at.
+function messages.list(queue, after, limit)
+  local from = after == '' and '-' or '(' .. after
+  local ids = call('ZRANGEBYLEX', key.ids, from, '+', 'LIMIT', 0, limit)
+  local found = {}
+  for _, place in ipairs(messages.locate(ids)) do
+    if queue == '' or place[2] == queue then
+      found[#found + 1] = place
+    end
+  end
+  return { found, #ids == limit and ids[#ids] or '' }
+end
+
+-- Returns per queue how many are due, delayed, running and held.
+function messages.counts()
+  local counts = {}
+  local function count(queue, state, value)
+    if value > 0 then
+      counts[queue] = counts[queue] or { queue, 0, 0, 0, 0 }
+      counts[queue][state] = counts[queue][state] + value
+    end
+  end
+  for _, queue in ipairs(call('SMEMBERS', key.queues)) do
+    for _, type in ipairs(call('SMEMBERS', waiting.types_of(queue))) do
+      local kind = waiting.kind(queue, type)
+      for _, name in ipairs({ kind.wait, kind.behind }) do
+        local due = call('ZCOUNT', name, '-inf', now)
+        count(queue, 2, due)
+        count(queue, 3, call('ZCARD', name) - due)
+      end
+    end
+    count(queue, 5, call('SCARD', root .. ':held:' .. queue))
+  end
+  for _, value in ipairs(each('HMGET', key.messages, call('HKEYS', key.running))) do
+    if value then
+      count(messages.parse(value, 9).queue, 4, 1)
+    end
+  end
+  local found = {}
+  for _, counted in pairs(counts) do
+    found[#found + 1] = counted
+  end
+  return found
+end

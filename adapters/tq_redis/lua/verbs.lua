@@ -1,0 +1,338 @@
+-- The verbs, and how one is carried out: looked at, done once however often it is sent, answered, told to who waits.
+
+-- Seconds for which an answer is kept for a caller that has not received it.
+local KEPT = 3600
+
+local LAYOUT = 1
+
+local function flags(given)
+  return given and 1 or 0
+end
+
+-- --- those that only look ----------------------------------------------------------------------------------------
+
+local LOOKS = {
+  locate = function()
+    return messages.locate(list())
+  end,
+  list = function()
+    return messages.list(take(), take(), number())
+  end,
+  counts = function()
+    return messages.counts()
+  end,
+  paused = function()
+    return call('SMEMBERS', key.paused)
+  end,
+  announced = function()
+    return ledger.served(false)
+  end,
+  records = function()
+    return each('HMGET', key.records, list())
+  end,
+  list_records = function()
+    return records.page(take() == '1', take(), take(), number())
+  end,
+  outcomes = function()
+    return ledger.outcomes(list())
+  end,
+  chunk = function()
+    return call('HGET', key.chunks, take())
+  end,
+  outgoing = function()
+    return ledger.notes(take(), number())
+  end,
+  stats = function()
+    return ledger.stats()
+  end,
+  flows = function()
+    return flows.states(list())
+  end,
+  list_flows = function()
+    return flows.page(take() == '1', take(), take(), number())
+  end,
+  results = function()
+    return marks.results(take(), number(), number())
+  end,
+  due = function()
+    return flows.due(take(), number())
+  end,
+  quiet = function()
+    return flows.quiet(number(), take(), number())
+  end,
+  rows = function()
+    return rows.get(list())
+  end,
+  find_rows = function()
+    return rows.page(take(), take(), take(), take(), number())
+  end,
+}
+
+-- --- those that write --------------------------------------------------------------------------------------------
+
+-- Calls `each_one` with receipts that hold; returns those that were lost.
+local function with_receipts(each_one)
+  local lost = {}
+  for _ = 1, number() do
+    local id, token = take(), take()
+    if not leases.holds(id, token) then
+      lost[#lost + 1], lost[#lost + 2] = id, token
+    else
+      each_one(id, token)
+    end
+  end
+  waiting.flush()
+  return lost
+end
+
+local function read_marks()
+  local found = {}
+  for i = 1, number() do
+    found[i] = marks.read(false)
+    flows.expect(found[i].flow_id)
+  end
+  return found
+end
+
+local WRITES = {
+  -- Takes the namespace for tq, or finds out whose it is: "" or the number of its layout.
+  open = function()
+    local layout = call('GET', key.layout)
+    if layout then
+      return layout
+    end
+    if ground.settled() then
+      return ''
+    end
+    call('SET', key.layout, LAYOUT)
+    return tostring(LAYOUT)
+  end,
+  add = function()
+    local given = list()
+    messages.expect(given)
+    return messages.insert(given)
+  end,
+  claim = function()
+    local asked = claims.read()
+    claims.expect(asked)
+    return {}, asked, claims.hand_out(asked)
+  end,
+  ack = function()
+    return with_receipts(function(id, token)
+      leases.finish({ id }, token)
+      messages.remove({ id })
+    end)
+  end,
+  release = function()
+    return with_receipts(leases.release)
+  end,
+  solo = function()
+    return with_receipts(leases.solo)
+  end,
+  rearm = function()
+    local lost = {}
+    for _ = 1, number() do
+      local again = commit.read_rearm()
+      if leases.holds(again.id, again.token) then
+        leases.rearm(again.id, again.token, again)
+      else
+        lost[#lost + 1], lost[#lost + 2] = again.id, again.token
+      end
+    end
+    waiting.flush()
+    return lost
+  end,
+  renew = function()
+    local lease, cancelled = number(), {}
+    local lost = with_receipts(function(id, token)
+      leases.renew(id, token, lease)
+      if any(key.cancelled) and call('SISMEMBER', key.cancelled, id) == 1 then
+        cancelled[#cancelled + 1], cancelled[#cancelled + 2] = id, token
+      end
+    end)
+    return { lost, cancelled }
+  end,
+  cancel = function()
+    return messages.cancel(list())
+  end,
+  pause = function()
+    local queue, paused = take(), take() == '1'
+    call(paused and 'SADD' or 'SREM', key.paused, queue)
+    ground.added = not paused
+  end,
+  announce = function()
+    ledger.announce(take(), number(), take())
+  end,
+  move = function()
+    return flags(leases.move(take(), take(), take(), number()))
+  end,
+  park = function()
+    local id, packed, token, lease = take(), take(), take(), number()
+    messages.expect({ id, packed })
+    return flags(messages.park(id, packed, token, lease))
+  end,
+  put = function()
+    local given = list()
+    for i = 1, #given, 3 do
+      messages.expect({ given[i], given[i + 1] })
+    end
+    for i = 1, #given, 3 do
+      messages.put(given[i], given[i + 1], given[i + 2])
+    end
+  end,
+  resolve = function()
+    return flags(messages.resolve(take(), take()))
+  end,
+  append = function()
+    local lane, given = take(), list()
+    messages.expect(given)
+    if lane == '' or call('EXISTS', waiting.lane(lane)) == 0 then
+      return 0
+    end
+    messages.insert(given)
+    return 1
+  end,
+  record = function()
+    local given = list()
+    records.expect(given)
+    records.write(given)
+  end,
+  revive = function()
+    return records.revive(list(), number(), take())
+  end,
+  forget = function()
+    return records.forget(list())
+  end,
+  put_outcomes = function()
+    return ledger.put_outcomes(list(), list())
+  end,
+  carried = function()
+    ledger.carried(list())
+  end,
+  put_chunks = function()
+    for _ = 1, number() do
+      ledger.put_chunk(take(), number(), take())
+    end
+  end,
+  put_outgoing = function()
+    local given = list()
+    for i = 1, #given, 3 do
+      ledger.expect_note(given[i])
+    end
+    for i = 1, #given, 3 do
+      ledger.put_note(given[i], given[i + 1], given[i + 2])
+    end
+  end,
+  sent = function()
+    for _ = 1, number() do
+      ledger.sent(take(), take(), number())
+    end
+  end,
+  purge = function()
+    local at, before, limit = number(), number(), number()
+    local gone = records.purge(at, limit)
+    return gone + ledger.purge(before, limit)
+  end,
+  init = function()
+    local given, ids = {}, {}
+    for i = 1, number() do
+      given[i] = flows.read()
+      ids[i] = given[i].id
+      flows.expect(ids[i])
+    end
+    for _, flow in ipairs(given) do
+      if not flows.known(flow.id) then
+        flows.open(flow)
+      end
+    end
+    return flows.states(ids)
+  end,
+  mark = function()
+    local given, ids, seen = read_marks(), {}, {}
+    for _, mark in ipairs(given) do
+      if not seen[mark.flow_id] then
+        seen[mark.flow_id] = true
+        ids[#ids + 1] = mark.flow_id
+      end
+    end
+    marks.write(given)
+    return flows.states(ids)
+  end,
+  abort = function()
+    local id = take()
+    flows.close(id, take(), take())
+    return flows.states({ id })
+  end,
+  confirm = function()
+    for _ = 1, number() do
+      flows.confirm(take(), number())
+    end
+  end,
+  reopen = function()
+    return flows.reopen(take(), number(), take(), take(), take()) or 0
+  end,
+  advance = function()
+    flows.advance(take(), take(), take())
+  end,
+  purge_flows = function()
+    return flows.purge(number(), number())
+  end,
+  write_rows = function()
+    local given = {}
+    for i = 1, number() do
+      given[i] = rows.read()
+      rows.expect(given[i])
+    end
+    for _, row in ipairs(given) do
+      rows.write(row)
+    end
+  end,
+  commit = function()
+    return commit.write()
+  end,
+}
+
+-- --- carrying out ------------------------------------------------------------------------------------------------
+
+-- Tells who waits, if anybody does: a busy system sends no word. A claim that came back short waits from now on.
+local function ring(caller)
+  if ground.added and call('DEL', key.idle) == 1 then
+    call('PUBLISH', root .. ':bell', caller)
+  end
+  if ground.idle then
+    call('SET', key.idle, 1)
+  end
+end
+
+-- Does it once. The client sends a call again when its answer was lost; then the answer is given once more.
+local function once(write, slot, call_number, caller)
+  local name = root .. ':answer:' .. caller .. ':' .. slot
+  local kept = call('GET', name)
+  if kept and string.match(kept, '^%d+') == call_number then
+    local added, answer, brief = unpack(cmsgpack.unpack(string.sub(kept, #call_number + 2)))
+    return { added, answer, brief and claims.again(brief) }
+  end
+  ground.check()
+  ground.expect(name, 'string')
+  local answer, asked, claimed = write()
+  ring(caller)
+  answer = answer or 0
+  local brief = asked and claims.brief(asked, claimed) or false
+  local packed = cmsgpack.pack({ flags(ground.added), answer, brief })
+  call('SET', name, call_number .. ':' .. packed, 'EX', KEPT)
+  return { flags(ground.added), answer, claimed or false }
+end
+
+local function carry_out()
+  local verb, slot, call_number, caller = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
+  if LOOKS[verb] then
+    return LOOKS[verb]()
+  end
+  return once(WRITES[verb], slot, call_number, caller)
+end
+
+local done, answer = pcall(carry_out)
+if done then
+  return answer
+end
+return redis.error_reply(type(answer) == 'table' and answer.err or answer)
