@@ -178,14 +178,18 @@ end
 
 function messages.hold(row, flow)
   call('HSET', key.held, row.id, flow)
-  call('SADD', root .. ':held:' .. row.queue, row.id)
+  call('SADD', waiting.held_of(row.queue), row.id)
   call('SADD', key.queues, row.queue)
 end
 
 -- Returns whether it was held.
 function messages.unhold(row)
-  call('SREM', root .. ':held:' .. row.queue, row.id)
-  return call('HDEL', key.held, row.id) == 1
+  if call('HDEL', key.held, row.id) == 0 then
+    return false
+  end
+  call('SREM', waiting.held_of(row.queue), row.id)
+  waiting.tidy_queue(row.queue)
+  return true
 end
 
 -- Ends a message that this flow holds; returns its row, or nil where it does not.
@@ -295,7 +299,7 @@ function messages.counts()
         count(queue, 3, call('ZCARD', name) - due)
       end
     end
-    count(queue, 5, call('SCARD', root .. ':held:' .. queue))
+    count(queue, 5, call('SCARD', waiting.held_of(queue)))
   end
   for _, value in ipairs(each('HMGET', key.messages, call('HKEYS', key.running))) do
     if value then

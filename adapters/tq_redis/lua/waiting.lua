@@ -100,12 +100,21 @@ function waiting.promote(lane)
   end
 end
 
--- Forgets a kind of which nothing waits: types may come and go.
+function waiting.held_of(queue)
+  return root .. ':held:' .. queue
+end
+
+-- Forgets a queue of which nothing waits and nothing is held: queues and types may come and go.
+function waiting.tidy_queue(queue)
+  if call('EXISTS', waiting.types_of(queue), waiting.held_of(queue)) == 0 then
+    call('SREM', key.queues, queue)
+  end
+end
+
+-- Forgets a kind of which nothing waits.
 function waiting.tidy(kind)
   if call('EXISTS', kind.wait, kind.behind) == 0 then
     call('SREM', waiting.types_of(kind.queue), kind.type)
-    if call('EXISTS', waiting.types_of(kind.queue)) == 0 then
-      call('SREM', key.queues, kind.queue)
-    end
+    waiting.tidy_queue(kind.queue)
   end
 end
