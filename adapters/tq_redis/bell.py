@@ -11,12 +11,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from redis.exceptions import RedisError
-
 from tq.clock import Clock
 from tq.lifecycle import Spawner
 
 from .client import listening
+from .driver import exceptions
 from .settings import RedisSettings
 
 __all__ = ["Bell"]
@@ -67,7 +66,7 @@ class Bell:
         while True:
             try:
                 await self._hear()
-            except (RedisError, OSError) as error:
+            except (exceptions.RedisError, OSError) as error:
                 log.debug("%s says nothing of what others add: %s", self._settings.place, error)
             await self._clock.sleep(_PAUSE)
 

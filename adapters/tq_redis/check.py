@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoPermissionError
-
 from tq.errors import ConfigurationError, ForeignDatabaseError, ReadOnlyDatabaseError
 
 from .client import connect_blocking
+from .driver import exceptions
 from .errors import mapped
 from .settings import RedisSettings
 
@@ -42,7 +41,7 @@ def look_at(settings: RedisSettings) -> Found:
         with mapped(settings.place):
             try:
                 info = client.info()
-            except NoPermissionError:
+            except exceptions.NoPermissionError:
                 log.warning("%s does not let us see how it is set: is it durable, does it evict?", settings.place)
                 return Found(cluster=False)
     finally:

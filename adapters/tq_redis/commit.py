@@ -34,7 +34,7 @@ from .arguments import (
     texts,
 )
 from .claims import claim_arguments, read_claimed
-from .packing import chunk_key, pack_chunk, pack_join
+from .packing import chunk_key, pack_chunk, pack_join, pack_record
 from .server import Answer, Argument
 
 __all__ = ["chunk_arguments", "commit_arguments", "note_arguments", "read_hop", "reopen_arguments"]
@@ -50,7 +50,11 @@ def commit_arguments(batch: Batch, claim: Claim | None) -> Iterator[Argument]:
     for receipt in batch.solo:
         yield from receipt
     yield from _endings(settlements)
-    blocks = [(it.receipt, it.effects) for it in settlements if it.effects is not NO_EFFECTS]
+    blocks = [
+        (receipt, effects)
+        for receipt, ending, effects, _, _ in settlements
+        if effects is not NO_EFFECTS and not (isinstance(ending, Remove) and _only_its_record(receipt, effects))
+    ]
     blocks += [(_NOBODY, effects) for effects in batch.effects]
     yield len(blocks)
     for receipt, effects in blocks:
@@ -74,13 +78,16 @@ def _first_of_each(settlements: Sequence[Settlement]) -> tuple[Sequence[Settleme
 
 
 def _endings(settlements: Sequence[Settlement]) -> Iterator[Argument]:
-    """Give the endings by kind; those that only remove, which are the many, by token."""
+    """Give the endings by kind; those that only remove, which are the many, by token, with the records they leave."""
     removes: defaultdict[str, list[str]] = defaultdict(list)
+    kept: defaultdict[str, dict[str, Argument]] = defaultdict(dict)
     rearms: list[tuple[Receipt, Rearm]] = []
     holds: list[tuple[Receipt, Hold]] = []
-    for receipt, ending, _, _, _ in settlements:
+    for receipt, ending, effects, _, _ in settlements:
         if isinstance(ending, Remove):
             removes[receipt[1]].append(receipt[0])
+            if effects is not NO_EFFECTS and _only_its_record(receipt, effects):
+                kept[receipt[1]][receipt[0]] = pack_record(effects.records[0])
         elif isinstance(ending, Rearm):
             rearms.append((receipt, ending))
         else:
@@ -90,12 +97,37 @@ def _endings(settlements: Sequence[Settlement]) -> Iterator[Argument]:
         yield token
         yield len(ids)
         yield from ids
+        records = kept.get(token)
+        if records is None:
+            yield 0
+        else:
+            yield len(ids)
+            yield from [records.get(id, b"") for id in ids]
     yield len(rearms)
     for receipt, again in rearms:
         yield from rearm_arguments(receipt, again)
     yield len(holds)
     for receipt, hold in holds:
         yield from (*receipt, hold.flow_id)
+
+
+def _only_its_record(receipt: Receipt, effects: Effects) -> bool:
+    """Tell whether all that a task leaves is its own record: it then travels with its ending."""
+    if len(effects.records) != 1 or effects.records[0][0] != receipt[0]:
+        return False
+    return not (
+        effects.messages
+        or effects.marks
+        or effects.projections
+        or effects.flows
+        or effects.confirms
+        or effects.resolves
+        or effects.outgoing
+        or effects.chunks
+        or effects.spreads
+        or effects.reopens
+        or effects.verdicts
+    )
 
 
 def _effects(effects: Effects) -> list[Argument]:
@@ -110,12 +142,12 @@ def _effects(effects: Effects) -> list[Argument]:
         kinds.extend(arguments)
 
     # Spelled out: this runs for every task that leaves anything behind.
+    if effects.flows:  # first: of a flow that is known, nothing of what follows counts
+        add("flows", len(effects.flows), _flat(map(flow_arguments, effects.flows)))
     if effects.messages:
         add("messages", len(effects.messages), message_arguments(effects.messages))
     if effects.records:
         add("records", len(effects.records), record_arguments(effects.records))
-    if effects.flows:
-        add("flows", len(effects.flows), _flat(map(flow_arguments, effects.flows)))
     if effects.marks:
         add("marks", len(effects.marks), _flat(map(mark_arguments, effects.marks)))
     if effects.confirms:

@@ -6,8 +6,6 @@ import struct
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from redis import exceptions
-
 from tq.errors import (
     BackendError,
     BackendUnavailableError,
@@ -16,6 +14,8 @@ from tq.errors import (
     ForeignDatabaseError,
     ReadOnlyDatabaseError,
 )
+
+from .driver import exceptions
 
 __all__ = ["ERRORS", "mapped", "translate"]
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Any, NamedTuple, Self
 
-from redis.exceptions import NoScriptError
-
 from tq.clock import Clock
 from tq.errors import BackendError
 
 from .bell import Bell, running_loop
 from .check import check_layout, look_at
 from .client import BlockingClient, Client, connect, connect_blocking
+from .driver import exceptions
 from .errors import mapped
 from .scripts import script
 from .settings import RedisSettings
@@ -137,7 +136,7 @@ class Server:
         with mapped(self.place):
             try:
                 return await client.execute_command("EVALSHA", sha, 1, self.settings.root, *arguments)
-            except NoScriptError:  # never seen by this server, or forgotten in a restart
+            except exceptions.NoScriptError:  # never seen by this server, or forgotten in a restart
                 return await client.execute_command("EVAL", text, 1, self.settings.root, *arguments)
 
     def _inline(self, client: BlockingClient, arguments: list[Argument]) -> Any:
@@ -145,7 +144,7 @@ class Server:
         with mapped(self.place):
             try:
                 return client.execute_command("EVALSHA", sha, 1, self.settings.root, *arguments)
-            except NoScriptError:
+            except exceptions.NoScriptError:
                 return client.execute_command("EVAL", text, 1, self.settings.root, *arguments)
 
     def _of_this_loop(self) -> Client:

@@ -40,7 +40,7 @@ class RedisStore(RedisCustody, TaskStore):
 
     async def put(self, messages: Sequence[tuple[Message, str]]) -> None:
         def arguments() -> Iterator[Argument]:
-            yield 3 * len(messages)
+            yield len(messages)
             for message, flow in messages:
                 yield from (message.id, pack_message(message), flow)
 

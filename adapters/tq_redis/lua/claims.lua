@@ -37,7 +37,7 @@ function claims.expect(asked)
     ground.expect(waiting.types_of(queue), 'set')
   end
   for _, source in ipairs(sources_of(asked)) do
-    waiting.expect(source.kind.queue, source.kind.type, '')
+    waiting.expect(source.kind)
   end
 end
 

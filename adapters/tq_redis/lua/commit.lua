@@ -11,7 +11,7 @@ end
 
 -- Reads endings and finds out which of them have lost their lease.
 local function read_endings()
-  local read = { solo = {}, removes = {}, rearms = {}, holds = {}, holding = {}, refused = {}, lost = {} }
+  local read = { solo = {}, removes = {}, records = {}, rearms = {}, holds = {}, holding = {}, refused = {}, lost = {} }
   local function lose(id, token)
     read.refused[#read.refused + 1], read.refused[#read.refused + 2] = id, token
     read.lost[receipt(id, token)] = true
@@ -23,11 +23,16 @@ local function read_endings()
     end
   end
   for _ = 1, number() do
-    local token = take()
-    local held, lost = leases.split(token, list())
+    local token, ids, kept = take(), list(), list()
+    local held, lost = leases.split(token, ids)
     read.removes[#read.removes + 1] = { token = token, ids = held }
     for _, id in ipairs(lost) do
       lose(id, token)
+    end
+    for i, packed in ipairs(kept) do -- the records that they leave, or ""
+      if packed ~= '' and not read.lost[receipt(ids[i], token)] then
+        read.records[#read.records + 1] = records.fresh(ids[i], packed)
+      end
     end
   end
   for _ = 1, number() do
@@ -82,96 +87,71 @@ local function new_pool()
   }
 end
 
-local function add(values, ...)
-  for _, value in ipairs({ ... }) do
-    values[#values + 1] = value
+-- Whether an id names a member or the join of one of these flows.
+local function is_of(known, id)
+  return known and known[string.match(id, '^(.*)%.') or ''] or false
+end
+
+-- Reads a flow. Of one that is there already nothing is written, nor what comes with it: its members may have run, and
+-- left no trace.
+local function read_flow(pool, known)
+  local flow = flows.read()
+  if pool.opening[flow.id] or flows.known(flow.id) then
+    known[flow.id] = true
+    pool.known[#pool.known + 1] = flow.id
+  else
+    pool.opening[flow.id] = true
+    pool.flows[#pool.flows + 1] = flow
   end
 end
 
--- Readers by kind: each reads one effect of this kind into a block.
+-- Readers by kind: each reads one effect of this kind into the pool, but for what belongs to a known flow.
 local READERS = {
-  messages = function(block)
-    add(block.messages, take(), take())
+  messages = function(pool, _, known)
+    local row = messages.fresh(take(), take())
+    if not is_of(known, row.id) then
+      pool.messages[#pool.messages + 1] = row
+    end
   end,
-  records = function(block)
-    add(block.records, take(), take())
+  records = function(pool)
+    pool.records[#pool.records + 1] = records.fresh(take(), take())
   end,
-  flows = function(block)
-    add(block.flows, flows.read())
+  marks = function(pool, fenced)
+    pool.marks[#pool.marks + 1] = marks.read(fenced)
   end,
-  marks = function(block)
-    add(block.marks, marks.read(block.fenced))
+  confirms = function(pool)
+    pool.confirms[#pool.confirms + 1] = { take(), number() }
   end,
-  confirms = function(block)
-    add(block.confirms, { take(), number() })
+  rows = function(pool, _, known)
+    local row = rows.read()
+    if not is_of(known, row[1]) then
+      pool.rows[#pool.rows + 1] = row
+    end
   end,
-  rows = function(block)
-    add(block.rows, rows.read())
+  chunks = function(pool)
+    pool.chunks[#pool.chunks + 1] = { take(), number(), take() }
   end,
-  chunks = function(block)
-    add(block.chunks, { take(), number(), take() })
+  spreads = function(pool, _, known)
+    local spread = { take(), number() }
+    if not (known and known[spread[1]]) then
+      pool.spreads[#pool.spreads + 1] = spread
+    end
   end,
-  spreads = function(block)
-    add(block.spreads, { take(), number() })
+  notes = function(pool)
+    pool.notes[#pool.notes + 1] = { take(), take(), take() }
   end,
-  notes = function(block)
-    add(block.notes, { take(), take(), take() })
+  verdicts = function(pool)
+    pool.verdicts[#pool.verdicts + 1] = { take(), take(), take() }
   end,
-  verdicts = function(block)
-    add(block.verdicts, { take(), take(), take() })
-  end,
-  reopens = function(block)
-    add(block.reopens, { take(), number(), take(), number(), take(), take() })
+  reopens = function(pool)
+    pool.reopens[#pool.reopens + 1] = { take(), number(), take(), number(), take(), take() }
   end,
 }
-
-local POOLED = {
-  'messages', 'records', 'flows', 'marks', 'confirms', 'rows', 'chunks', 'spreads', 'notes', 'verdicts', 'reopens',
-}
-
-local function flow_of(id)
-  return string.match(id, '^(.*)%.') or ''
-end
-
--- Leaves out what starts flows that are there already: their members may have run, and left no trace.
-local function without_known(block, pool)
-  local fresh, known = {}, {}
-  for _, flow in ipairs(block.flows) do
-    if pool.opening[flow.id] or flows.known(flow.id) then
-      known[flow.id] = true
-      add(pool.known, flow.id)
-    else
-      pool.opening[flow.id] = true
-      add(fresh, flow)
-    end
-  end
-  block.flows = fresh
-  if not next(known) then
-    return
-  end
-  local sent, found, spreads = {}, {}, {}
-  for i = 1, #block.messages, 2 do
-    if not known[flow_of(block.messages[i])] then
-      add(sent, block.messages[i], block.messages[i + 1])
-    end
-  end
-  for _, row in ipairs(block.rows) do
-    if not known[flow_of(row[1])] then
-      add(found, row)
-    end
-  end
-  for _, spread in ipairs(block.spreads) do
-    if not known[spread[1]] then
-      add(spreads, spread)
-    end
-  end
-  block.messages, block.rows, block.spreads = sent, found, spreads
-end
 
 local read_effects
 
 -- Reads the end of a held task: it has effects only while this flow holds it, and once.
-local function read_resolve(block, pool, holding)
+local function read_resolve(pool, holding)
   local task, flow, size = take(), take(), number()
   local held = holding[task] or call('HGET', key.held, task)
   if flow == '' or held ~= flow or pool.resolving[task] then
@@ -179,44 +159,41 @@ local function read_resolve(block, pool, holding)
     return
   end
   pool.resolving[task] = true
+  pool.resolved[#pool.resolved + 1] = { task, flow }
   local brought = #pool.records
   read_effects(pool, holding, true)
   -- Who ends it does not have its body at hand.
-  local row = messages.row(task)
-  for i = brought + 1, #pool.records, 2 do
-    if pool.records[i] == task then
-      pool.records[i + 1] = records.with_body(pool.records[i + 1], row)
+  for i = brought + 1, #pool.records do
+    if pool.records[i].id == task then
+      records.add_body(pool.records[i], messages.row(task))
     end
   end
-  add(pool.resolved, { task, flow })
 end
 
--- Reads the effects of one ending; `fenced` says that its lease, or its hold, was there.
+-- Reads the effects of one ending, flows first; `fenced` says that its lease, or its hold, was there.
 read_effects = function(pool, holding, fenced)
-  local block = { fenced = fenced }
-  for _, kind in ipairs(POOLED) do
-    block[kind] = {}
-  end
+  local known
   for _ = 1, number() do
     local kind = take()
-    for _ = 1, number() do
-      if kind == 'resolves' then
-        read_resolve(block, pool, holding)
-      else
-        READERS[kind](block)
-      end
+    local read = READERS[kind]
+    if kind == 'flows' then
+      known = {}
     end
-  end
-  without_known(block, pool)
-  for _, kind in ipairs(POOLED) do
-    for _, effect in ipairs(block[kind]) do
-      add(pool[kind], effect)
+    for _ = 1, number() do
+      if read then
+        read(pool, fenced, known)
+      elseif kind == 'flows' then
+        read_flow(pool, known)
+      else
+        read_resolve(pool, holding)
+      end
     end
   end
 end
 
 local function read_blocks(endings)
   local pool = new_pool()
+  pool.records = endings.records
   for _ = 1, number() do
     local id, token, size = take(), take(), number()
     if token ~= '' and endings.lost[receipt(id, token)] then
@@ -228,14 +205,13 @@ local function read_blocks(endings)
   return pool
 end
 
+-- Looks at what the join of a flow will be written to.
 local function expect_join(join)
-  messages.expect({ '', string.sub(join, 5 + struct.unpack('<I4', join)) })
+  messages.fresh('', string.sub(join, 5 + struct.unpack('<I4', join)))
 end
 
 -- Looks at everything that will be written to.
 local function expect(pool)
-  messages.expect(pool.messages)
-  records.expect(pool.records)
   for _, flow in ipairs(pool.flows) do
     flows.expect(flow.id)
     expect_join(flow.join)
@@ -272,7 +248,7 @@ local function write_effects(pool)
   local closed = {}
   for _, flow in ipairs(pool.flows) do
     if flows.open(flow) then
-      add(closed, flow.id)
+      closed[#closed + 1] = flow.id
     end
   end
   for _, reopen in ipairs(pool.reopens) do
@@ -284,17 +260,17 @@ local function write_effects(pool)
       end
       records.revive(missing, at, stats)
       if flows.load(id).verdict ~= '' then -- nobody was missing
-        add(closed, id)
+        closed[#closed + 1] = id
       end
     end
   end
   for _, id in ipairs(marks.write(pool.marks)) do
-    add(closed, id)
+    closed[#closed + 1] = id
   end
   -- Steps come before deadlines: what the marks have decided stays decided.
   for _, verdict in ipairs(pool.verdicts) do
     if flows.close(unpack(verdict)) then
-      add(closed, verdict[1])
+      closed[#closed + 1] = verdict[1]
     end
   end
   for _, confirm in ipairs(pool.confirms) do

@@ -208,8 +208,8 @@ function flows.release(ids)
   for _, id in ipairs(ids) do
     local join = call('HGET', key.joins, id)
     local length = struct.unpack('<I4', join)
-    joins[#joins + 1] = string.sub(join, 5, 4 + length)
-    joins[#joins + 1] = messages.at(string.sub(join, 5 + length), now)
+    local id_of_join, packed = string.sub(join, 5, 4 + length), string.sub(join, 5 + length)
+    joins[#joins + 1] = messages.fresh(id_of_join, messages.at(packed, now))
     local flow = flows.load(id)
     flow.confirmed = '1'
     flows.save(flow)

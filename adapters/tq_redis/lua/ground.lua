@@ -137,9 +137,17 @@ local function appeared(name)
   there[name] = true
 end
 
--- Numbers in answers lose their fraction; as text they keep it.
+-- Returns a number as text that keeps all of it. Answers cut fractions off, and the many instants of one call are few
+-- different ones: writing each out again would cost more than what is done with it.
+local texts = {}
+
 local function text(value)
-  return string.format('%.17g', value)
+  local found = texts[value]
+  if not found then
+    found = string.format('%.17g', value)
+    texts[value] = found
+  end
+  return found
 end
 
 -- Compares by bytes, as the server's sorted sets do; Lua's own `<` goes by the server's locale.

@@ -13,10 +13,10 @@ local function told_of(token)
 end
 
 function leases.begin(ids, token, untill)
-  local tokens, ends = {}, {}
+  local tokens, ends, last = {}, {}, text(untill)
   for i, id in ipairs(ids) do
     tokens[2 * i - 1], tokens[2 * i] = id, token
-    ends[2 * i - 1], ends[2 * i] = untill, id
+    ends[2 * i - 1], ends[2 * i] = last, id
   end
   many('HSET', key.running, tokens)
   many('ZADD', key['until'], ends)
@@ -39,13 +39,12 @@ function leases.tell(token, ids)
   many('SADD', told_of(token), ids)
 end
 
--- Splits ids into those that are held under this token and those that are not; an id named twice is lost once.
+-- Splits ids into those that are held under this token and those that are not.
 function leases.split(token, ids)
-  local held, lost, seen = {}, {}, {}
+  local held, lost = {}, {}
   local tokens = token == '' and {} or each('HMGET', key.running, ids)
   for i, id in ipairs(ids) do
-    if tokens[i] == token and not seen[id] then
-      seen[id] = true
+    if tokens[i] == token then
       held[#held + 1] = id
     else
       lost[#lost + 1] = id

@@ -73,38 +73,55 @@ end
 
 -- --- coming in ---------------------------------------------------------------------------------------------------
 
--- Looks at messages before anything is written: alternately ids and packed messages.
-function messages.expect(pairs_of)
-  for i = 2, #pairs_of, 2 do
-    local row = messages.parse(pairs_of[i], 1)
-    if row.run_at ~= row.run_at then
-      ground.refuse('the due time of message ' .. pairs_of[i - 1] .. ' is no number')
-    end
-    waiting.expect(row.queue, row.type, row.lane)
+-- Returns a message that is to be inserted, and looks at what it will be written to. Every message passes here: no more
+-- of it is taken apart than waiting needs.
+function messages.fresh(id, packed)
+  local run_at, _, _, _, q, t, l, _, at = struct.unpack(MESSAGE, packed)
+  if run_at ~= run_at then
+    ground.refuse('the due time of message ' .. id .. ' is no number')
   end
+  local row = {
+    id = id, packed = packed, run_at = run_at, lane = '',
+    queue = string.sub(packed, at, at + q - 1), type = string.sub(packed, at + q, at + q + t - 1),
+  }
+  waiting.expect(waiting.kind(row.queue, row.type))
+  if l > 0 then
+    row.lane = string.sub(packed, at + q + t, at + q + t + l - 1)
+    ground.expect(waiting.lane(row.lane), 'zset')
+  end
+  return row
 end
 
--- Inserts what is neither live nor recorded, without letting it wait; returns the rows, and the ids that were taken.
-function messages.store(pairs_of, recorded)
+-- Reads a list of ids and packed messages by turns.
+function messages.read()
+  local found = {}
+  for i = 1, number() / 2 do
+    found[i] = messages.fresh(take(), take())
+  end
+  return found
+end
+
+-- Inserts what is neither live nor recorded, without letting it wait; returns those, and the ids that were taken.
+function messages.store(fresh, recorded)
   local ids = {}
-  for i = 1, #pairs_of, 2 do
-    ids[#ids + 1] = pairs_of[i]
+  for i, row in ipairs(fresh) do
+    ids[i] = row.id
   end
   local live = each('ZMSCORE', key.ids, ids)
   local kept = recorded and any(key['records:expires']) and each('ZMSCORE', key['records:expires'], ids) or {}
   local seq = call('INCRBY', key.seq, #ids) - #ids
-  local rows, taken, values, members, seen = {}, {}, {}, {}, {}
-  for i, id in ipairs(ids) do
+  local stored, taken, values, members, seen = {}, {}, {}, {}, {}
+  for i, row in ipairs(fresh) do
+    local id = row.id
     if live[i] or kept[i] or seen[id] then
       taken[#taken + 1] = id
     else
       seen[id] = true
-      local packed = pairs_of[2 * i]
-      local row = messages.parse(packed, 1)
-      row.id, row.seq = id, struct.pack('>I8', seq + i)
-      rows[#rows + 1] = row
-      values[#values + 1], values[#values + 2] = id, row.seq .. packed
-      members[#members + 1], members[#members + 2] = 0, id
+      row.seq = struct.pack('>I8', seq + i)
+      local size = #values
+      stored[#stored + 1] = row
+      values[size + 1], values[size + 2] = id, row.seq .. row.packed
+      members[size + 1], members[size + 2] = '0', id
       if row.lane ~= '' then
         call('HSET', key.laned, id, row.lane)
         call('ZADD', waiting.lane(row.lane), seq + i, id)
@@ -114,15 +131,15 @@ function messages.store(pairs_of, recorded)
   end
   many('HSET', key.messages, values)
   many('ZADD', key.ids, members)
-  return rows, taken
+  return stored, taken
 end
 
 -- Inserts, and lets wait; returns the ids that were taken.
-function messages.insert(pairs_of)
-  if #pairs_of == 0 then
+function messages.insert(fresh)
+  if #fresh == 0 then
     return {}
   end
-  local rows, taken = messages.store(pairs_of, true)
+  local rows, taken = messages.store(fresh, true)
   for _, row in ipairs(rows) do
     waiting.enter(row, row.run_at)
   end
@@ -131,21 +148,20 @@ function messages.insert(pairs_of)
 end
 
 -- Inserts a message that is running; false where the id is live.
-function messages.park(id, packed, token, lease)
-  local rows = messages.store({ id, packed }, false)
-  if #rows == 0 then
+function messages.park(row, token, lease)
+  if #messages.store({ row }, false) == 0 then
     return false
   end
-  leases.begin({ id }, token, now + lease)
+  leases.begin({ row.id }, token, now + lease)
   return true
 end
 
 -- Inserts or, over an older execution, replaces: whoever ran the older one has lost it.
-function messages.put(id, packed, flow)
-  local rows = messages.store({ id, packed }, false)
-  local row = rows[1]
+function messages.put(fresh, flow)
+  local row = messages.store({ fresh }, false)[1]
   local ready = true
   if not row then
+    local id, packed = fresh.id, fresh.packed
     local old, new = messages.row(id), messages.parse(packed, 1)
     if old.generation > new.generation or (old.generation == new.generation and old.attempt >= new.attempt) then
       return

@@ -21,35 +21,47 @@ function records.parse(packed)
   }
 end
 
--- Returns a dead letter with the body of its message, where it lacks one: without it, it could not be replayed.
-function records.with_body(packed, row)
+-- Gives a dead letter the body of its message, where it lacks one: without it, it could not be replayed.
+function records.add_body(fresh, row)
+  local packed = fresh.packed
   local record = records.parse(packed)
   if not record.dead or record.has_body then
-    return packed
+    return
   end
   local fence = math.max(record.fence, row.fence + row.ended)
   local flags = struct.unpack('<I4', packed, 29) + BODY
   local body = string.sub(row.value, messages.parse(row.value, 9).body_at)
-  return string.sub(packed, 1, 24) .. struct.pack('<I4I4', fence, flags) .. string.sub(packed, 33) .. body
+  fresh.packed = string.sub(packed, 1, 24) .. struct.pack('<I4I4', fence, flags) .. string.sub(packed, 33) .. body
 end
 
-function records.expect(pairs_of)
-  for i = 2, #pairs_of, 2 do
-    local record = records.parse(pairs_of[i])
-    if record.at ~= record.at or record.expires ~= record.expires then
-      ground.refuse('an instant of the record of ' .. pairs_of[i - 1] .. ' is no number')
-    end
+-- Returns a record that is to be written.
+function records.fresh(id, packed)
+  local at, expires, generation, _, _, flags = struct.unpack(RECORD, packed)
+  if at ~= at or expires ~= expires then
+    ground.refuse('an instant of the record of ' .. id .. ' is no number')
   end
+  return {
+    id = id, packed = packed, at = at, expires = expires, generation = generation, dead = flags % 2 >= DEAD,
+  }
+end
+
+-- Reads a list of ids and packed records by turns.
+function records.read()
+  local found = {}
+  for i = 1, number() / 2 do
+    found[i] = records.fresh(take(), take())
+  end
+  return found
 end
 
 -- Inserts; over a record of the same id only if the generation is larger.
-function records.write(pairs_of)
-  if #pairs_of == 0 then
+function records.write(fresh)
+  if #fresh == 0 then
     return
   end
   local ids, generations = {}, {}
-  for i = 1, #pairs_of, 2 do
-    ids[#ids + 1] = pairs_of[i]
+  for i, record in ipairs(fresh) do
+    ids[i] = record.id
   end
   local kept = any(key.records) and each('HMGET', key.records, ids) or {}
   for i, id in ipairs(ids) do
@@ -58,19 +70,19 @@ function records.write(pairs_of)
     end
   end
   local values, at, expires, dead = {}, {}, {}, {}
-  for i, id in ipairs(ids) do
-    local packed = pairs_of[2 * i]
-    local record = records.parse(packed)
+  for _, record in ipairs(fresh) do
+    local id = record.id
     if not generations[id] or record.generation > generations[id] then
       if generations[id] then
         call('ZREM', key['records:dead'], id)
       end
       generations[id] = record.generation
-      values[#values + 1], values[#values + 2] = id, packed
-      at[#at + 1], at[#at + 2] = record.at, id
-      expires[#expires + 1], expires[#expires + 2] = record.expires, id
+      local size = #values
+      values[size + 1], values[size + 2] = id, record.packed
+      at[size + 1], at[size + 2] = text(record.at), id
+      expires[size + 1], expires[size + 2] = text(record.expires), id
       if record.dead then
-        dead[#dead + 1], dead[#dead + 2] = record.at, id
+        dead[#dead + 1], dead[#dead + 2] = text(record.at), id
       end
     end
   end
@@ -110,7 +122,7 @@ function records.revive(ids, at, stats)
         queue = record.queue, type = record.type, lane = '', stats = stats,
       }
       revived[#revived + 1] = id
-      found[#found + 1], found[#found + 2] = id, messages.pack(row, string.sub(packed, record.body_at))
+      found[#found + 1] = messages.fresh(id, messages.pack(row, string.sub(packed, record.body_at)))
     end
   end
   records.forget(revived)

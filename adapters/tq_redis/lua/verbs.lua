@@ -108,9 +108,7 @@ local WRITES = {
     return tostring(LAYOUT)
   end,
   add = function()
-    local given = list()
-    messages.expect(given)
-    return messages.insert(given)
+    return messages.insert(messages.read())
   end,
   claim = function()
     local asked = claims.read()
@@ -167,25 +165,22 @@ local WRITES = {
     return flags(leases.move(take(), take(), take(), number()))
   end,
   park = function()
-    local id, packed, token, lease = take(), take(), take(), number()
-    messages.expect({ id, packed })
-    return flags(messages.park(id, packed, token, lease))
+    return flags(messages.park(messages.fresh(take(), take()), take(), number()))
   end,
   put = function()
-    local given = list()
-    for i = 1, #given, 3 do
-      messages.expect({ given[i], given[i + 1] })
+    local given, holders = {}, {}
+    for i = 1, number() do
+      given[i], holders[i] = messages.fresh(take(), take()), take()
     end
-    for i = 1, #given, 3 do
-      messages.put(given[i], given[i + 1], given[i + 2])
+    for i, row in ipairs(given) do
+      messages.put(row, holders[i])
     end
   end,
   resolve = function()
     return flags(messages.resolve(take(), take()))
   end,
   append = function()
-    local lane, given = take(), list()
-    messages.expect(given)
+    local lane, given = take(), messages.read()
     if lane == '' or call('EXISTS', waiting.lane(lane)) == 0 then
       return 0
     end
@@ -193,9 +188,7 @@ local WRITES = {
     return 1
   end,
   record = function()
-    local given = list()
-    records.expect(given)
-    records.write(given)
+    records.write(records.read())
   end,
   revive = function()
     return records.revive(list(), number(), take())

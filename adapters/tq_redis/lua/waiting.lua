@@ -30,17 +30,13 @@ function waiting.lane(name)
   return root .. ':lane:' .. name
 end
 
--- Looks at what a message of this kind and lane will be written to.
-function waiting.expect(queue, type, lane)
-  local kind = waiting.kind(queue, type)
+-- Looks at what messages of this kind will be written to.
+function waiting.expect(kind)
   if not kind.seen then
     kind.seen = true
     ground.expect(kind.wait, 'zset')
     ground.expect(kind.behind, 'zset')
-    ground.expect(waiting.types_of(queue), 'set')
-  end
-  if lane ~= '' then
-    ground.expect(waiting.lane(lane), 'zset')
+    ground.expect(waiting.types_of(kind.queue), 'set')
   end
 end
 
@@ -59,8 +55,8 @@ function waiting.enter(row, due)
   if row.lane ~= '' and first_of(row.lane) ~= row.id then
     entries = kind.following
   end
-  entries[#entries + 1] = due
-  entries[#entries + 1] = row.seq .. row.id
+  local size = #entries
+  entries[size + 1], entries[size + 2] = text(due), row.seq .. row.id
 end
 
 function waiting.flush()
