@@ -16,7 +16,7 @@ from .server import Argument, Server
 __all__ = ["RedisBarrier"]
 
 _MOST_RESULTS = 10_000
-"""Members that one look goes through."""
+"""Members that one look brings."""
 
 
 class RedisBarrier(FlowBarrierProvider):
@@ -67,15 +67,14 @@ class RedisBarrier(FlowBarrierProvider):
 
     async def get_step_results(self, flow_id: str, after: int = -1, limit: int = 1000) -> Sequence[StepResult]:
         found: list[StepResult] = []
-        first = max(after + 1, 0)
         while len(found) < limit:
-            size = min(limit, _MOST_RESULTS)
-            total, rows = await self._server.look("results", (flow_id, first, size))
+            size = min(limit - len(found), _MOST_RESULTS)
+            rows = await self._server.look("results", (flow_id, max(after + 1, 0), size))
             found += [unpack_result(index, data) for index, data in zip(rows[::2], rows[1::2], strict=True)]
-            first += size
-            if first >= (total or 0):
+            if len(rows) < 2 * size:
                 break
-        return found[:limit]
+            after = found[-1].index
+        return found
 
     async def list(
         self, *, active: bool | None = None, after: tuple[float, str] | None = None, limit: int = 100

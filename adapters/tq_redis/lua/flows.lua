@@ -33,6 +33,7 @@ function flows.expect(id)
   ground.expect(flows.name(id), 'hash')
   ground.expect(flows.results(id), 'hash')
   ground.expect(flows.late(id), 'hash')
+  ground.expect(marks.recorded(id), 'string')
 end
 
 -- Returns the fields of a flow, or nil.
@@ -165,13 +166,13 @@ function flows.reopen(id, generation, join, at, deadline)
   if not flow or flow.confirmed == '0' or flow.verdict == '' or flow.generation ~= generation - 1 then
     return nil
   end
-  local name, results, missing = flows.name(id), flows.results(id), {}
+  local missing = {}
   for from = 0, flow.total - 1, STEP do
     local indexes, gone = {}, {}
     for index = from, math.min(from + STEP, flow.total) - 1 do
       indexes[#indexes + 1] = index
     end
-    local ended, late = call('HMGET', name, unpack(indexes)), call('HMGET', flows.late(id), unpack(indexes))
+    local ended, late = call('HMGET', flows.name(id), unpack(indexes)), call('HMGET', flows.late(id), unpack(indexes))
     for i, index in ipairs(indexes) do
       if not marks.succeeded(ended[i]) then
         if ended[i] then
@@ -182,11 +183,10 @@ function flows.reopen(id, generation, join, at, deadline)
         end
       end
     end
-    many('HDEL', name, gone)
-    many('HDEL', results, gone)
+    marks.forget(flow, gone)
     for i, index in ipairs(indexes) do
       if late[i] then
-        marks.record(id, index, late[i])
+        marks.record(flow, index, late[i])
       end
     end
   end
@@ -220,7 +220,7 @@ end
 function flows.purge(before, limit)
   local old = call('ZRANGEBYSCORE', key['flows:done'], '-inf', '(' .. text(before), 'LIMIT', 0, limit)
   for _, id in ipairs(old) do
-    call('UNLINK', flows.name(id), flows.results(id), flows.late(id))
+    call('UNLINK', flows.name(id), flows.results(id), flows.late(id), marks.recorded(id))
   end
   for _, name in ipairs({ key.flows, key.joins }) do
     many('HDEL', name, old)

@@ -3,22 +3,47 @@
 -- How a member ended is text that begins with s, f or c, for success, failure and cancel. More than fits into a compact
 -- hash stands in results:<flow>; the flow itself then keeps the letter and a "+".
 
+-- Of a wide flow recorded:<id> keeps one bit per member, so that whoever looks for the few finds them.
+
 local FITS = 64
+local WIDE_FLOW = 1000
+
+-- Bytes of bits looked at by one command.
+local WINDOW = 1024
+
+function marks.recorded(flow_id)
+  return root .. ':recorded:' .. flow_id
+end
 
 function marks.succeeded(ended)
   return ended and string.sub(ended, 1, 1) == 's'
 end
 
--- Records a member unless it is recorded; returns whether it was new.
-function marks.record(flow_id, index, ended)
-  if #ended <= FITS then
-    return call('HSETNX', flows.name(flow_id), index, ended) == 1
-  end
-  if call('HSETNX', flows.name(flow_id), index, string.sub(ended, 1, 1) .. '+') == 0 then
+-- Records a member of a flow unless it is recorded; returns whether it was new.
+function marks.record(flow, index, ended)
+  local long = #ended > FITS
+  local kept = long and string.sub(ended, 1, 1) .. '+' or ended
+  if call('HSETNX', flows.name(flow.id), index, kept) == 0 then
     return false
   end
-  call('HSET', flows.results(flow_id), index, ended)
+  if long then
+    call('HSET', flows.results(flow.id), index, ended)
+  end
+  if flow.total > WIDE_FLOW then
+    call('SETBIT', marks.recorded(flow.id), index, 1)
+  end
   return true
+end
+
+-- Takes the records of members away.
+function marks.forget(flow, indexes)
+  many('HDEL', flows.name(flow.id), indexes)
+  many('HDEL', flows.results(flow.id), indexes)
+  if flow.total > WIDE_FLOW then
+    for _, index in ipairs(indexes) do
+      call('SETBIT', marks.recorded(flow.id), index, 0)
+    end
+  end
 end
 
 function marks.read(fenced)
@@ -40,7 +65,7 @@ local function count(flow, mark)
   if not (mark.fenced or succeeded or mark.generation >= flow.generation) then
     return false
   end
-  if not marks.record(flow.id, mark.index, mark.ended) then
+  if not marks.record(flow, mark.index, mark.ended) then
     return false
   end
   flow.remaining = flow.remaining - 1
@@ -85,15 +110,43 @@ function marks.write(given)
   return closed
 end
 
--- Returns how members with these indexes ended, as far as they have.
+-- Returns the next indexes of a wide flow that are recorded.
+local function recorded_from(flow_id, from, limit)
+  local found = {}
+  local first = math.floor(from / 8)
+  while #found < limit do
+    local bytes = call('GETRANGE', marks.recorded(flow_id), first, first + WINDOW - 1)
+    for place = 1, #bytes do
+      local byte = string.byte(bytes, place)
+      for bit_of = 0, byte == 0 and -1 or 7 do
+        local index = (first + place - 1) * 8 + bit_of
+        if index >= from and #found < limit and bit.band(byte, 2 ^ (7 - bit_of)) ~= 0 then
+          found[#found + 1] = index
+        end
+      end
+    end
+    if #bytes < WINDOW then
+      return found
+    end
+    first = first + WINDOW
+  end
+  return found
+end
+
+-- Returns the next members that have ended, at most so many: indexes and how they ended, by turns.
 function marks.results(flow_id, from, limit)
   local total = tonumber(call('HGET', flows.name(flow_id), 'total') or 0)
-  local indexes, found, long, places = {}, {}, {}, {}
-  for index = from, math.min(from + limit, total) - 1 do
-    indexes[#indexes + 1] = index
+  local indexes = {}
+  if total > WIDE_FLOW then
+    indexes = recorded_from(flow_id, from, limit)
+  else
+    for index = from, total - 1 do
+      indexes[#indexes + 1] = index
+    end
   end
+  local found, long, places = {}, {}, {}
   for i, ended in ipairs(each('HMGET', flows.name(flow_id), indexes)) do
-    if ended then
+    if ended and #found < 2 * limit then
       found[#found + 1], found[#found + 2] = indexes[i], ended
       if string.sub(ended, 2, 2) == '+' then
         long[#long + 1], places[#places + 1] = indexes[i], #found
@@ -103,5 +156,5 @@ function marks.results(flow_id, from, limit)
   for i, ended in ipairs(each('HMGET', flows.results(flow_id), long)) do
     found[places[i]] = ended
   end
-  return { total, found }
+  return found
 end
