@@ -5,6 +5,7 @@ One server per test run (and per process of pytest-xdist) serves all of its test
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Generator
 
@@ -20,10 +21,19 @@ def postgres_server() -> Generator[str, None, None]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgres_schema(postgres_server: str) -> Generator[str, None, None]:
+    """A schema of this process, kept until its last test: to make the tables takes longer than most tests do."""
+    schema = f"tq_{uuid.uuid4().hex}"
+    yield schema
+    asyncio.run(servers.drop_schema(postgres_server, schema))
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> str:
-    """The URL of a PostgreSQL backend with a schema of its own, which is made when it is opened."""
-    return f"{postgres_server}{'&' if '?' in postgres_server else '?'}schema=tq_{uuid.uuid4().hex}"
+def postgres_url(postgres_server: str, postgres_schema: str) -> str:
+    """The URL of a PostgreSQL backend that is empty."""
+    asyncio.run(servers.empty_schema(postgres_server, postgres_schema))
+    return f"{postgres_server}{'&' if '?' in postgres_server else '?'}schema={postgres_schema}"
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-__all__ = ["postgres", "redis"]
+__all__ = ["drop_schema", "empty_schema", "postgres", "redis"]
 
 STARTING = 30.0
 """Seconds that a server may take until it answers."""
@@ -87,6 +88,30 @@ def postgres_binaries() -> Path | None:
     found = [Path(on_path).resolve().parent] if (on_path := shutil.which("postgres")) else []
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
     return next((path for path in found if (path / "initdb").exists() and (path / "postgres").exists()), None)
+
+
+async def empty_schema(url: str, schema: str) -> None:
+    """Empty the tables of a schema, if there are any; what they know of their own version stays."""
+    connection = await asyncpg.connect(url)
+    try:
+        deletes = await connection.fetchval(
+            "SELECT string_agg(format('DELETE FROM %I.%I', schemaname, tablename), ';') FROM pg_tables"
+            " WHERE schemaname = $1 AND tablename NOT LIKE '%\\_schema'",
+            schema,
+        )
+        if deletes is not None:
+            await connection.execute(deletes)  # a few rows go faster than a table is truncated
+    finally:
+        await connection.close()
+
+
+async def drop_schema(url: str, schema: str) -> None:
+    """Remove a schema, with all that is in it."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+    finally:
+        await connection.close()
 
 
 @contextmanager

@@ -1,0 +1,81 @@
+"""How a connection to the server is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+
+from tq.errors import ConfigurationError
+
+from .errors import mapped
+from .settings import PostgresSettings
+
+if TYPE_CHECKING:  # asyncpg's own classes take no parameters
+    from asyncpg.pool import PoolConnectionProxy
+
+    Row = asyncpg.Record
+    Connection = asyncpg.Connection[Row]
+    Lent = Connection | PoolConnectionProxy[Row]
+    Pool = asyncpg.Pool[Row]
+else:
+    Row = Connection = Lent = Pool = Any
+
+__all__ = ["Connection", "Lent", "Pool", "Row", "connect", "make_pool"]
+
+
+async def connect(settings: PostgresSettings) -> Connection:
+    """Open a connection beside the pool's.
+
+    Raises:
+        BackendError: and its branches, as `tq_postgres.errors` maps them.
+        ConfigurationError: the URL cannot be read.
+    """
+    with mapped(settings.place):
+        try:
+            return await asyncpg.connect(settings.dsn, **_options(settings))
+        except ValueError:  # it shows a part of the URL, which may be a part of the password
+            raise _unreadable(settings) from None
+
+
+async def make_pool(settings: PostgresSettings, made: Callable[[Connection], Coroutine[Any, Any, None]]) -> Pool:
+    """Open a pool, with one connection made; `made` is told of each.
+
+    Raises:
+        BackendError: and its branches, as `tq_postgres.errors` maps them.
+        ConfigurationError: the URL cannot be read.
+    """
+    with mapped(settings.place):
+        try:
+            pool = asyncpg.create_pool(
+                settings.dsn,
+                min_size=1,
+                max_size=settings.pool_size,
+                init=cast("Any", made),  # the stubs ask for the name of its argument
+                reset=_leave_as_it_is,
+                **_options(settings),
+            )
+            return await pool
+        except ValueError:  # as above
+            raise _unreadable(settings) from None
+
+
+def _options(settings: PostgresSettings) -> dict[str, Any]:
+    return {
+        "timeout": settings.connect_timeout,
+        "command_timeout": settings.command_timeout,
+        "server_settings": {"application_name": "tq"},
+        "max_cached_statement_lifetime": 0,  # statements are few, and preparing them again costs a round trip
+    }
+
+
+async def _leave_as_it_is(_: object) -> None:
+    """Statements of ours leave nothing behind in a session, so that nothing is to be reset: a round trip less."""
+
+
+def _unreadable(settings: PostgresSettings) -> ConfigurationError:
+    return ConfigurationError(
+        f"{settings.place}: the URL cannot be read; give postgresql://user:password@host:port/database, with"
+        " @ : / ? # % in user and password written as %40 %3A %2F %3F %23 %25"
+    )

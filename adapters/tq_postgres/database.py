@@ -1,0 +1,127 @@
+"""Where statements run: a small pool, opened by the first of them; transactions that lost a race are made again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from tq.clock import Clock
+from tq.errors import BackendError
+
+from .connection import Connection, Pool, Row, make_pool
+from .errors import lost_a_race, mapped
+from .listener import Listener
+from .schema import Schema
+from .settings import PostgresSettings
+from .statement import Statement
+
+__all__ = ["Database"]
+
+RACES = 20
+"""How often a transaction that met another one is made again."""
+LAST_CALLS = 5.0
+"""Seconds for which closing lets statements come to their end."""
+
+
+class Database:
+    """Runs statements, each a transaction of its own."""
+
+    def __init__(self, settings: PostgresSettings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.place = settings.place
+        self.schema = Schema(settings)
+        self._opening = asyncio.Lock()
+        self._pool: Pool | None = None
+        self._closed = False
+        self._pids: set[int] = set()
+        self._listener = Listener(settings, self.schema.channel, clock, self._pids)
+
+    async def fetch(self, text: str, *args: object) -> list[Row]:
+        """Run a statement; return its rows.
+
+        Raises:
+            BackendError: and its branches, as `tq_postgres.errors` maps them.
+        """
+        races = 0
+        while True:
+            try:
+                return await self._fetch(text, args)
+            except BackendError as error:
+                if not lost_a_race(error) or races == RACES:
+                    raise
+            races += 1
+            await self.clock.sleep(random.random() * 0.002 * races)
+
+    async def _fetch(self, text: str, args: Sequence[object]) -> list[Row]:
+        pool = self._pool or await self._open()
+        with mapped(self.place):
+            async with pool.acquire() as connection:
+                return await connection.fetch(self.schema.sql(text), *args)
+
+    async def call(self, function: str, *args: object, wakes: bool = False) -> Any:
+        """Call one of the functions in `sql/`; return its value. `wakes`: something may have fallen due."""
+        statement = Statement()
+        statement.call(function, *args, returns="value")
+        [row] = await self.run(statement, wakes=wakes)
+        return row[0]
+
+    async def run(self, statement: Statement, *, wakes: bool = False) -> list[Row]:
+        """Run a statement of several calls; return its rows."""
+        rows = await self.fetch(statement.text, *statement.args)
+        if wakes:
+            self._listener.tell()
+        return rows
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call back when something may have fallen due, whoever wrote it; return what ends it."""
+        return self._listener.on_change(callback)
+
+    # --- opening and closing --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, and bring the schema forward, unless that was done.
+
+        Raises:
+            BackendError: and its branches.
+            ConfigurationError: the URL cannot be read.
+        """
+        if self._pool is None:
+            await self._open()
+
+    async def _open(self) -> Pool:
+        async with self._opening:
+            if self._closed:
+                raise BackendError(f"{self.place} was closed")
+            if self._pool is None:
+                pool = await make_pool(self.settings, self._made)
+                try:
+                    with mapped(self.place):
+                        async with pool.acquire() as connection:
+                            await self.schema.migrate(connection)
+                except BaseException:
+                    pool.terminate()
+                    raise
+                self._pool = pool
+            return self._pool
+
+    async def _made(self, connection: Connection) -> None:
+        """Remember the connections of this backend: what they tell of is known here already."""
+        pid = connection.get_server_pid()
+        self._pids.add(pid)
+        connection.add_termination_listener(lambda _: self._pids.discard(pid))
+
+    async def close(self) -> None:
+        """Finish what was begun and close the connections; may be called twice."""
+        async with self._opening:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        await self._listener.close()
+        if pool is not None:
+            with suppress(TimeoutError):
+                async with self.clock.timeout(LAST_CALLS):
+                    await pool.close()
+            pool.terminate()

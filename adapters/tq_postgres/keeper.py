@@ -1,0 +1,46 @@
+"""Renewal of leases, from a thread, an event loop and a connection of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from tq.model import Delivery, Renewal
+from tq.ports import Keeper
+
+from . import shapes
+from .connection import Connection, connect
+from .errors import mapped
+from .queue import renewal
+from .schema import Schema
+from .settings import PostgresSettings
+from .statement import Statement
+
+__all__ = ["PostgresKeeper"]
+
+
+class PostgresKeeper(Keeper):
+    """Shares nothing with the backend: neither a stalled event loop nor a full pool stops it."""
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._settings = settings
+        self._schema = Schema(settings)
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._settings)
+        receipts = [delivery.receipt for delivery in deliveries]
+        statement = Statement()
+        statement.rows("renew", *shapes.columns(receipts, 2), lease)
+        with mapped(self._settings.place):
+            row = await self._connection.fetchrow(self._schema.sql(statement.text), *statement.args)
+        assert row is not None  # noqa: S101 -- the function gives one
+        return renewal(row, receipts)

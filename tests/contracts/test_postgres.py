@@ -1,0 +1,95 @@
+"""PostgreSQL passes every suite, on a server of its own clock: what is waited for is short."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from tq.clock import Clock
+from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.testing.contracts import (
+    BackendContract,
+    BarrierContract,
+    ProjectionContract,
+    QueueContract,
+    StoreContract,
+)
+from tq_postgres import PostgresBackend, PostgresProjections
+
+pytestmark = pytest.mark.realtime
+
+SHORT = 0.3
+
+
+@asynccontextmanager
+async def opened(url: str, clock: Clock) -> AsyncGenerator[PostgresBackend, None]:
+    """Open a backend on this schema."""
+    backend = PostgresBackend.open(url, clock=clock)
+    try:
+        await backend.database.open()  # now, so that it does not count into what a test waits for
+        yield backend
+    finally:
+        await backend.close()
+
+
+class OnServer:
+    """Gives each test a schema; every opening of a test goes there."""
+
+    beat = SHORT
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _schema(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+
+class TestPostgresQueue(OnServer, QueueContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[MessageQueue, None]:
+        async with opened(self.url, clock) as backend:
+            yield backend.queue
+
+    def reopen(self, port: Custody, clock: Clock) -> AbstractAsyncContextManager[MessageQueue]:
+        return self.open(clock)
+
+
+class TestPostgresStore(OnServer, StoreContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[TaskStore, None]:
+        async with opened(self.url, clock) as backend:
+            yield backend.store
+
+    def reopen(self, port: Custody, clock: Clock) -> AbstractAsyncContextManager[TaskStore]:
+        return self.open(clock)
+
+
+class TestPostgresBarrier(OnServer, BarrierContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[FlowBarrierProvider, None]:
+        async with opened(self.url, clock) as backend:
+            assert backend.barrier is not None
+            yield backend.barrier
+
+    def reopen(self, port: FlowBarrierProvider, clock: Clock) -> AbstractAsyncContextManager[FlowBarrierProvider]:
+        return self.open(clock)
+
+
+class TestPostgresProjections(OnServer, ProjectionContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[PostgresProjections, None]:
+        async with opened(self.url, clock) as backend:
+            assert isinstance(backend.projections, PostgresProjections)
+            yield backend.projections
+
+    def reopen(self, port: object, clock: Clock) -> AbstractAsyncContextManager[PostgresProjections]:
+        return self.open(clock)
+
+
+class TestPostgresBackend(OnServer, BackendContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[Backend, None]:
+        async with opened(self.url, clock) as backend:
+            yield backend
+
+    def reopen(self, port: Backend, clock: Clock) -> AbstractAsyncContextManager[Backend]:
+        return self.open(clock)
