@@ -14,6 +14,7 @@ from . import shapes
 from .barrier import PostgresBarrier
 from .commit import commit
 from .database import Database
+from .guest import admitted
 from .keeper import PostgresKeeper
 from .provider import PostgresProjections
 from .queue import PostgresQueue
@@ -31,6 +32,7 @@ class PostgresBackend(Backend):
 
     name = "postgres"
     atomic = True
+    enlists = True
 
     def __init__(self, settings: PostgresSettings, clock: Clock) -> None:
         self.settings = settings
@@ -52,6 +54,11 @@ class PostgresBackend(Backend):
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
         return await commit(self.database, batch, claim)
+
+    async def commit_within(self, connection: object, batch: Batch) -> Hop:
+        await self.database.open()
+        async with admitted(connection, self.database.schema) as guest:
+            return await commit(guest, batch, None)
 
     async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
         moved = await self.database.call("move", *delivery.receipt, token, lease)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tq.errors import BackendError
 from tq.model import (
@@ -33,14 +33,22 @@ from tq.model import (
 from tq.ports import Claimed
 
 from . import shapes
-from .database import Database
+from .connection import Row
 from .errors import expectation
 from .statement import Statement
 
 __all__ = ["chunk_columns", "claim_args", "commit", "reopen_args"]
 
 
-async def commit(database: Database, batch: Batch, claim: Claim | None) -> Hop:
+class Runner(Protocol):
+    """Runs a statement as one transaction, or inside one of the user's."""
+
+    async def run(self, statement: Statement, *, wakes: bool = False) -> list[Row]:
+        """Return its rows; where it fails it has done nothing."""
+        ...
+
+
+async def commit(runner: Runner, batch: Batch, claim: Claim | None) -> Hop:
     """Write a batch, then claim.
 
     Raises:
@@ -49,7 +57,7 @@ async def commit(database: Database, batch: Batch, claim: Claim | None) -> Hop:
     trial = _Trial(batch)
     while True:
         try:
-            return await _try(database, trial, claim)
+            return await _try(runner, trial, claim)
         except BackendError as error:
             unmet = expectation(error)
             if unmet is None:
@@ -154,7 +162,7 @@ def _held(resolve: Resolve) -> tuple[str, str]:
     return resolve.task_id, resolve.flow_id
 
 
-async def _try(database: Database, trial: _Trial, claim: Claim | None) -> Hop:
+async def _try(runner: Runner, trial: _Trial, claim: Claim | None) -> Hop:
     statement = Statement()
     _settle(statement, trial)
     messages = _bring(statement, trial) if trial.fenced or trial.free else []
@@ -162,7 +170,7 @@ async def _try(database: Database, trial: _Trial, claim: Claim | None) -> Hop:
         statement.rows("claim", *claim_args(claim))
     elif not statement.args:
         return Hop([], trial.lost, [], [])
-    found = await database.run(statement, wakes=bool(trial.fenced or trial.free or trial.endings.rearm))
+    found = await runner.run(statement, wakes=bool(trial.fenced or trial.free or trial.endings.rearm))
     first = found[0]
     claimed = Claimed([]) if claim is None else shapes.claimed(found, claim, Place.QUEUE)
     return Hop(

@@ -16,6 +16,7 @@ from .claims import claim_messages
 from .commit import Written, write_batch
 from .connection import Connection
 from .database import Database
+from .guest import admitted
 from .keeper import OwnKeeper, SharedKeeper
 from .provider import SqliteProjections
 from .queue import SqliteQueue
@@ -42,6 +43,7 @@ class SqliteBackend(Backend):
             BackendError: and its branches, when it cannot be opened.
         """
         self.settings = settings
+        self.enlists = not settings.private
         self.database = Database(settings, clock)
         """Runs transactions of your own beside tq's, in the same file."""
         self.queue = SqliteQueue(self, self.database)
@@ -76,6 +78,12 @@ class SqliteBackend(Backend):
             return Hop(deliveries, [*refused], [*closed], [*duplicates], next_due, cancelled, tuple(known))
 
         return await self.database.write(hop)
+
+    async def commit_within(self, connection: object, batch: Batch) -> Hop:
+        """Write in the caller's thread: the connection is theirs, and so is the wait for its locks."""
+        with admitted(connection, self.settings, self.database.clock.now()) as db:
+            refused, closed, duplicates, known = write_batch(db, batch)
+            return Hop([], [*refused], [*closed], [*duplicates], known=tuple(known))
 
     async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
         moved = await self.database.write(lambda db: leases.move(db, delivery.receipt, token, lease))

@@ -3,7 +3,9 @@
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from tq.clock import Clock
 from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, TaskStore
@@ -14,6 +16,7 @@ from tq.testing.contracts import (
     QueueContract,
     StoreContract,
 )
+from tq.testing.contracts.enlisting import Enlisting
 from tq_postgres import PostgresBackend, PostgresProjections
 
 pytestmark = pytest.mark.realtime
@@ -93,3 +96,28 @@ class TestPostgresBackend(OnServer, BackendContract):
 
     def reopen(self, port: Backend, clock: Clock) -> AbstractAsyncContextManager[Backend]:
         return self.open(clock)
+
+    @asynccontextmanager
+    async def transaction(self, backend: Backend) -> AsyncGenerator[object, None]:
+        connection = await asyncpg.connect(self.url.partition("?")[0])
+        try:
+            async with connection.transaction():
+                yield connection
+        finally:
+            await connection.close()
+
+
+class TestSessionOfSqlalchemy(OnServer, Enlisting):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[Backend, None]:
+        async with opened(self.url, clock) as backend:
+            yield backend
+
+    @asynccontextmanager
+    async def transaction(self, backend: Backend) -> AsyncGenerator[object, None]:
+        engine = create_async_engine(self.url.partition("?")[0].replace("://", "+asyncpg://"))
+        try:
+            async with AsyncSession(engine) as session, session.begin():
+                yield session
+        finally:
+            await engine.dispose()

@@ -1,7 +1,8 @@
 """SQLite passes every suite: on a file, as it is used; in virtual time, inline; and privately in memory."""
 
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,12 @@ class TestSqliteBackend(OnFile, BackendContract):
 
     def reopen(self, port: Backend, clock: Clock) -> AbstractAsyncContextManager[Backend]:
         return self.open(clock)
+
+    @asynccontextmanager
+    async def transaction(self, backend: Backend) -> AsyncGenerator[object, None]:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("BEGIN")
+            yield connection
 
 
 @pytest.mark.realtime

@@ -213,22 +213,28 @@ class TaskHandler:
 
     # --- adding ---------------------------------------------------------------------------------------------------
 
-    async def add_tasks(self, tasks: Iterable[Task[Any]]) -> list[str]:
+    async def add_tasks(self, tasks: Iterable[Task[Any]], *, connection: object = None) -> list[str]:
         """Add tasks; what is due goes to the queue, what is not waits in the store, in one atomic step per server.
 
         A task whose id is live, or whose ending is still kept, is not added a second time; a warning says so.
+
+        Args:
+            tasks: what to add.
+            connection: a connection of yours to the handler's own database, with a transaction begun: the tasks are
+                added if it commits, and only then. Observers are told at once.
 
         Returns:
             The ids, in order: given, or made.
 
         Raises:
-            InvalidInputError: the only task is refused; names field, value and way out.
+            InvalidInputError: the only task, or the connection, is refused; names field, value and way out.
             AddTasksError: one of several is refused, or the server refuses; names which, and why. What the door refuses
                 stops the whole call before anything is written.
         """
+        self._producer.check_connection(connection)
         accepted = await self._producer.accept(tasks)
         if accepted:
-            await self._added(await self._producer.add(accepted))
+            await self._added(await self._producer.add(accepted, connection))
         return [task.id for task, _ in accepted]
 
     async def _added(self, messages: Sequence[Message]) -> None:
@@ -257,18 +263,20 @@ class TaskHandler:
         *,
         join: Join,
         log_context: Mapping[str, str] | None = None,
+        connection: object = None,
         **options: Unpack[FlowOptions],
     ) -> str:
-        """Start a flow from outside executors; see `Actions.start_flow`.
+        """Start a flow from outside executors; see `Actions.start_flow`, and `add_tasks` for `connection`.
 
         With `key` the flow's id is derived from it: a second start under the same key changes nothing.
         """
+        self._producer.check_connection(connection)
         await self._producer.hear()
         id = new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0, key)
         if log_context is not None:
             log_context = self._intake.log_context(log_context, "log_context", f"flow {id}")
         request = flow_request(self._intake, id, steps, join, options, log_context=log_context)
-        await self._added(await self._producer.start(request))
+        await self._added(await self._producer.start(request, connection))
         return request.id
 
     # --- asking ---------------------------------------------------------------------------------------------------

@@ -42,15 +42,14 @@ class OutboxBackend(Backend):
         self.barrier = inner.barrier
         self.projections = None
         self.atomic = inner.atomic
+        self.enlists = inner.enlists
         self.poll_interval = inner.poll_interval
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
-        noted = Batch(
-            settlements=[item._replace(effects=as_notes(item.effects)) for item in batch.settlements],
-            effects=[as_notes(effects) for effects in batch.effects],
-            solo=batch.solo,
-        )
-        return await self._inner.commit(noted, claim)
+        return await self._inner.commit(_noted(batch), claim)
+
+    async def commit_within(self, connection: object, batch: Batch) -> Hop:
+        return await self._inner.commit_within(connection, _noted(batch))
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
         return self._inner.on_change(callback)
@@ -66,3 +65,11 @@ class OutboxBackend(Backend):
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+def _noted(batch: Batch) -> Batch:
+    return Batch(
+        settlements=[item._replace(effects=as_notes(item.effects)) for item in batch.settlements],
+        effects=[as_notes(effects) for effects in batch.effects],
+        solo=batch.solo,
+    )

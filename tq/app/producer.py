@@ -69,10 +69,24 @@ class Producer:
             raise AddTasksError(failed, 0)
         return accepted
 
-    async def add(self, accepted: Accepted) -> tuple[Message, ...]:
+    def check_connection(self, connection: object) -> None:
+        """Refuse a connection that the backend could not write through.
+
+        Raises:
+            InvalidInputError: it takes none.
+        """
+        if connection is not None and not self._backend.enlists:
+            way_out = (
+                f"leave it out: {self._backend.name} cannot write within a transaction of yours; PostgreSQL and SQLite"
+                " can, where queue and store are one database"
+            )
+            raise InvalidInputError("connection", connection, way_out)
+
+    async def add(self, accepted: Accepted, connection: object = None) -> tuple[Message, ...]:
         """Write accepted tasks with their rows; return their messages. Of several with one id the first counts.
 
         Raises:
+            InvalidInputError: the connection is none that the backend takes.
             AddTasksError: the server refuses, or cannot be reached.
         """
         unique: dict[str, tuple[Task[Any], Message]] = {}
@@ -85,7 +99,7 @@ class Producer:
         await self._events.task_scheduled([task for task, _ in accepted])
         effects = Effects(messages=messages, projections=self._fold.scheduled_rows(messages, self._clock.now()))
         try:
-            hop = await self._commit(effects)
+            hop = await self._commit(effects, connection)
         except BackendError as error:
             raise AddTasksError({message.id: error for message in messages}, 0) from error
         if hop.duplicates:
@@ -93,14 +107,14 @@ class Producer:
         await self._events.message_published([message for message in messages if message.id not in hop.duplicates])
         return messages
 
-    async def start(self, request: FlowRequest) -> tuple[Message, ...]:
+    async def start(self, request: FlowRequest, connection: object = None) -> tuple[Message, ...]:
         """Write a flow: the chunks of a wide plan first, then, in one step, what makes it real."""
         effects = plan_flow(request, now=self._clock.now(), origin=None, parent=None)
         parts, seal = split_wide(effects)
         for part in parts:
-            await self._commit(part)
+            await self._commit(part, connection)
         await self._events.message_scheduled(seal.messages)
-        hop = await self._commit(seal)
+        hop = await self._commit(seal, connection)
         for state in hop.known:
             warn_of_another_plan(request, state)
         if hop.known:
@@ -111,5 +125,8 @@ class Producer:
             await self._events.flow_closed(state)
         return seal.messages
 
-    async def _commit(self, effects: Effects) -> Hop:
-        return await self._backend.commit(Batch(effects=[effects]))
+    async def _commit(self, effects: Effects, connection: object) -> Hop:
+        batch = Batch(effects=[effects])
+        if connection is None:
+            return await self._backend.commit(batch)
+        return await self._backend.commit_within(connection, batch)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from tq.errors import InvalidInputError
 from tq.model import Batch, Claim, Delivery, Hop, Receipt, Renewal
 from tq.ports.barrier import FlowBarrierProvider
 from tq.ports.projection import EntityProjectionProvider
@@ -38,6 +39,9 @@ class Backend(Protocol):
     poll_interval: float
     """How often, in seconds, a worker looks for what other processes add; infinite where there are none."""
 
+    enlists: bool = False
+    """Whether `commit_within` takes connections of the user's own."""
+
     @abstractmethod
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
         """Write the batch, then claim.
@@ -54,6 +58,23 @@ class Backend(Protocol):
             ContentRefusedError: something in the batch is refused; nothing of the batch was written. The caller finds
                 the culprit by splitting.
         """
+
+    async def commit_within(self, connection: object, batch: Batch) -> Hop:
+        """Write a batch inside the transaction that the caller has begun on `connection`, and will end.
+
+        It becomes real if, and only if, that transaction commits, together with whatever else was written in it; what
+        the hop tells is told of that transaction. A call that raises leaves the transaction as it was.
+
+        What is written here is the refusal of a backend that cannot do this.
+
+        Raises:
+            InvalidInputError: the connection is not of this backend's driver, leads to another database, or has no
+                transaction begun; or no connection is taken at all.
+            BackendError: as `commit` does.
+        """
+        raise InvalidInputError(
+            "connection", connection, f"leave it out: {self.name} cannot write within a transaction of yours"
+        )
 
     @abstractmethod
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
