@@ -1,16 +1,18 @@
-"""Tasks per second and CPU per task of one process, on memory and SQLite, beside the bare loop.
+"""Tasks per second and CPU per task of one process, on each backend, beside the bare loop.
 
-    python -m bench.tasks [--count 50000] [--repeat 3]
+    python -m bench.tasks [--count 50000] [--repeat 3] [--only postgres] [--postgres URL]
 
 The queue is filled first; then the clock runs from the start of the worker until every task is settled: claimed under a
 lease, its payload checked into a pydantic model, run, and acknowledged. "results" keeps each result for a day. The bare
 loop only creates one asyncio task per unit of work, checks the same payload in it, and awaits it.
+CPU is that of this process; PostgreSQL, started here unless a URL is given, has its own beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import tempfile
 import time
@@ -20,6 +22,7 @@ from statistics import median
 
 from pydantic import BaseModel
 
+from tests import servers
 from tq import Task, TaskHandler, TaskQueuesManager
 
 
@@ -90,7 +93,7 @@ async def through_tq(url: str, count: int, *, results: bool, options: dict[str, 
         return *took, added
 
 
-def cases(folder: Path) -> Iterator[tuple[str, str, bool, dict[str, object]]]:
+def cases(folder: Path, postgres: str | None) -> Iterator[tuple[str, str, bool, dict[str, object]]]:
     """Yield (name, url, results, options of the backend)."""
     yield "memory", "memory://", False, {}
     yield "memory, results", "memory://", True, {}
@@ -99,6 +102,10 @@ def cases(folder: Path) -> Iterator[tuple[str, str, bool, dict[str, object]]]:
             name = f"sqlite {synchronous}{', results' if results else ''}"
             file = folder / f"{synchronous}-{results}-{time.monotonic_ns()}.db"
             yield name, f"sqlite:///{file}", results, {"synchronous": synchronous}
+    if postgres is not None:
+        for results in (False, True):
+            name = f"postgres{', results' if results else ''}"
+            yield name, postgres, results, {"namespace": f"bench_{time.monotonic_ns()}"}
 
 
 def main() -> None:
@@ -107,7 +114,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="")
+    parser.add_argument("--postgres", help="URL of a database to use; its tables are left there")
     given = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        postgres = given.postgres
+        if postgres is None and given.only.startswith("postgres"):
+            postgres = stack.enter_context(servers.postgres())
+        measure(given, postgres)
+
+
+def measure(given: argparse.Namespace, postgres: str | None) -> None:
+    """Run and print every case that was asked for."""
     base = [asyncio.run(bare(given.count)) for _ in range(given.repeat)]
     bare_cpu = median(cpu for _, cpu in base) / given.count * 1e6
     print(f"{'case':<24} {'settled/s':>10} {'CPU µs/task':>12} {'× bare loop':>12} {'added/s':>10}")
@@ -115,7 +132,7 @@ def main() -> None:
     names: dict[str, list[tuple[float, float, float]]] = {}
     for _ in range(given.repeat):
         with tempfile.TemporaryDirectory() as folder:
-            for name, url, results, options in cases(Path(folder)):
+            for name, url, results, options in cases(Path(folder), postgres):
                 if given.only in name:
                     took = asyncio.run(through_tq(url, given.count, results=results, options=options))
                     names.setdefault(name, []).append(took)

@@ -20,6 +20,7 @@ from .provider import PostgresProjections
 from .queue import PostgresQueue
 from .settings import PostgresSettings
 from .store import PostgresStore
+from .sweeper import Sweeper
 
 __all__ = ["PostgresBackend", "open_backend"]
 
@@ -42,6 +43,7 @@ class PostgresBackend(Backend):
         self.barrier = PostgresBarrier(self, self.database)
         self.projections = PostgresProjections(self, self.database)
         self.poll_interval = settings.poll_interval
+        self._sweeper = Sweeper(self.database)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **options: Any) -> Self:
@@ -53,7 +55,9 @@ class PostgresBackend(Backend):
         return self.database.on_change(callback)
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
-        return await commit(self.database, batch, claim)
+        hop = await commit(self.database, batch, claim)
+        self._sweeper.settled(len(batch.settlements))
+        return hop
 
     async def commit_within(self, connection: object, batch: Batch) -> Hop:
         await self.database.open()
@@ -72,6 +76,7 @@ class PostgresBackend(Backend):
             await self.database.call("release", *shapes.columns(receipts, 2), wakes=True)
 
     async def close(self) -> None:
+        await self._sweeper.close()
         await self.database.close()
 
 
