@@ -99,10 +99,10 @@ class _Pool:
 
 def write_batch(db: Connection, batch: Batch) -> Written:
     """Write a batch; a settlement whose lease was lost leaves no trace but its receipt."""
-    if batch.solo:
-        solo(db, batch.solo)
+    refused = solo(db, batch.solo) if batch.solo else []
     pool = _Pool()
-    refused = _settle(db, batch.settlements, pool) if batch.settlements else []
+    if batch.settlements:
+        refused += _settle(db, batch.settlements, pool)
     for effects in batch.effects:
         pool.take(effects, fenced=False)
     return Written(refused, *_write_effects(db, pool))

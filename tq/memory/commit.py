@@ -53,7 +53,9 @@ class Writer:
         messages, now = self._messages, self._now
         for receipt in batch.solo:
             row = messages.held(receipt)
-            if row is not None:
+            if row is None:
+                self.refused.append(receipt)
+            else:
                 row.solo = True
         rows, remove = messages.rows, messages.remove
         for receipt, ending, effects, _, _ in batch.settlements:

@@ -172,7 +172,7 @@ class Hop(NamedTuple):
 
     deliveries: list[Delivery]
     refused: list[Receipt]
-    """Settlements that had lost their lease, and had no effect."""
+    """Settlements, and deliveries about to run alone, that had lost their lease; they had no effect."""
     closed: list[FlowState]
     """Flows that this hop decided."""
     duplicates: list[str]

@@ -238,7 +238,8 @@ class Hopping(BackendSuite):
         async with self.open(clock) as backend:
             first = await self.one(backend, clock, "a", lease=self.beat)
             second = await self.one(backend, clock, "b", lease=self.beat)
-            await backend.commit(Batch(solo=[second.receipt, Receipt("never", "w:1")]))
+            never = Receipt("never", "w:1")
+            assert (await backend.commit(Batch(solo=[second.receipt, never]))).refused == [never]
             await clock.sleep(1.1 * self.beat)
             found = {it.message.id: it.solo_crashes for it in (await hop(backend, lease=self.long)).deliveries}
             assert found == {first.message.id: 0, second.message.id: 1}
