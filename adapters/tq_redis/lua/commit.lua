@@ -20,6 +20,8 @@ local function read_endings()
     local id, token = take(), take()
     if leases.holds(id, token) then
       read.solo[#read.solo + 1] = id
+    else
+      lose(id, token)
     end
   end
   for _ = 1, number() do
