@@ -13,11 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.stories.flows import Deaf
 from tq import Actions, Backoff, Entity, FlowStep, Join, Task, TaskHandler, TaskQueuesManager
 from tq.testing import Account
 
-KINDS = ("plain", "long", "thread")
-"""Types of tasks that stand for themselves."""
+KINDS = ("plain", "plain", "plain", "plain", "thread", "thread", "thread", "long")
+"""Types of tasks that stand for themselves; as often as they are to be drawn."""
+LONG = 2.0
+"""Seconds that some bodies take: longer than the lease that `firing` gives."""
 # Whoever shoots at random kills also the innocent while they run alone.
 KEPT: dict[str, Any] = {
     "store_on_success": True,
@@ -56,7 +59,7 @@ def working(notes: Notes) -> TaskQueuesManager:
     async def plain(task: Task[Any], actions: Actions) -> None:
         stamp, chance = notes.account.begin(task), dice(task)
         actions.add_tasks([Task(type="child", payload={"stamp": stamp, "n": n}) for n in range(chance.randrange(4))])
-        await asyncio.sleep(chance.random() / 4)
+        await asyncio.sleep(LONG if chance.random() < 0.05 else chance.random() / 4)
         if chance.random() < 0.3 and task.attempt < 3:
             raise ValueError("not yet")
         actions.success(task, stamp)
@@ -68,7 +71,8 @@ def working(notes: Notes) -> TaskQueuesManager:
     @executors.executor("long", handoff_timeout=0.2, **KEPT)
     async def long(task: Task[Any], actions: Actions) -> None:
         stamp = notes.account.begin(task)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(LONG)
+        actions.add_tasks([Task(type="child", payload={"stamp": stamp})])
         actions.success(task, stamp)
 
     @executors.executor("thread", **KEPT)
@@ -113,11 +117,13 @@ def working(notes: Notes) -> TaskQueuesManager:
     return executors
 
 
-async def main(queue: str, store: str | None, barrier: str | None, notes: str, lease: float) -> None:
+async def main(queue: str, store: str | None, barrier: str | None, notes: str, lease: float, *, deaf: bool) -> None:
     executors = working(Notes(Path(notes)))
     handler = TaskHandler.connect(
         queue, executors, store=store, barrier=barrier, lease=lease, concurrency=20, grace_period=1
     )
+    if deaf:  # its leases run out while it works, and it does not know: only the server can refuse what it says
+        handler.backend.keeper = Deaf  # type: ignore[method-assign]
     async with handler:
         await handler.run()
 

@@ -27,16 +27,22 @@ LAST = 180.0
 
 
 class Workers:
-    """Worker processes, each replaced when it is brought down."""
+    """Worker processes, each replaced when it is brought down. The first one renews no lease, until `cure`."""
 
     def __init__(self, target: Target, notes: Path, count: int) -> None:
-        words = {"queue": target.queue, "store": target.store, "barrier": target.barrier}
-        told = json.dumps({**words, "notes": str(notes), "lease": LEASE})
-        self.command = [sys.executable, "-m", "tests.crash.fired_upon", told]
-        self.running = [self.start() for _ in range(count)]
+        self._words: dict[str, object] = {"notes": str(notes), "lease": LEASE}
+        self._words |= {"queue": target.queue, "store": target.store, "barrier": target.barrier}
+        self._cured = False
+        self.running = [self._start(number) for number in range(count)]
 
-    def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command, cwd=ROOT)
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        told = json.dumps({**self._words, "deaf": number == 0 and not self._cured})
+        return subprocess.Popen([sys.executable, "-m", "tests.crash.fired_upon", told], cwd=ROOT)
+
+    async def cure(self) -> None:
+        """Let every worker from now on keep what it holds."""
+        self._cured = True
+        await self.stop(0)
 
     async def kill(self, number: int) -> None:
         self.running[number].kill()
@@ -48,7 +54,7 @@ class Workers:
 
     async def _replace(self, number: int) -> None:
         await asyncio.to_thread(self.running[number].wait, LAST)
-        self.running[number] = self.start()
+        self.running[number] = self._start(number)
 
     def freeze(self, number: int, seconds: float) -> None:
         """Let a process stand still, and wake up for what it held when others have it."""
@@ -60,7 +66,7 @@ class Workers:
         """Replace workers that ended by themselves, as one whose server stays away does; return how many."""
         ended = [number for number, process in enumerate(self.running) if process.poll() is not None]
         for number in ended:
-            self.running[number] = self.start()
+            self.running[number] = self._start(number)
         return len(ended)
 
     def end(self) -> None:
@@ -85,11 +91,11 @@ async def fire(
         await asyncio.sleep(dice.uniform(0.05, 0.5))
         shots["ended by themselves"] += workers.revive()
         number = dice.randrange(len(workers.running))
-        shot = dice.choice(["killed"] * 6 + ["frozen", "stopped", "cancelled", "redriven", "server struck"])
+        shot = dice.choice(["killed"] * 4 + ["frozen"] * 4 + ["stopped", "cancelled", "redriven", "server struck"])
         flow = handler.flow(dice.choice(account.flows))
         match shot:
             case "frozen":
-                workers.freeze(number, dice.uniform(0.5, 2 * LEASE))
+                workers.freeze(number, dice.uniform(LEASE, 2 * LEASE))
             case "stopped":
                 await workers.stop(number)
             case "cancelled":
@@ -103,6 +109,7 @@ async def fire(
             case _:
                 await workers.kill(number)
         shots[shot] += 1
+    await workers.cure()
     return shots
 
 

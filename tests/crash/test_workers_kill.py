@@ -50,9 +50,9 @@ async def given(handler: TaskHandler, account: Account, dice: random.Random) -> 
 async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Random) -> None:
     """Add more while everybody is shot at: what is acknowledged counts."""
     while True:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         try:
-            account.accept(*await handler.add_tasks(drawn(dice, 10)))
+            account.accept(*await handler.add_tasks(drawn(dice, 20)))
             steps = [FlowStep("step", payload={"n": number}) for number in range(dice.randrange(9))]
             account.started(await handler.start_flow(steps, join=Join("join")))
         except BackendError:
