@@ -1,4 +1,4 @@
-"""A worker to be shot: `python fired_upon.py '{"queue": URL, …}'`. It writes down what it begins, line by line."""
+"""A worker to be shot, started by `firing` as a process of its own: it writes down what it begins, line by line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.stories.flows import Deaf
 from tq import Actions, Backoff, Entity, FlowStep, Join, Task, TaskHandler, TaskQueuesManager
+from tq.model import events
+from tq.ports import WorkerLifecycleProvider
 from tq.testing import Account
 
 KINDS = ("plain", "plain", "plain", "plain", "thread", "thread", "thread", "long")
@@ -117,10 +119,20 @@ def working(notes: Notes) -> TaskQueuesManager:
     return executors
 
 
-async def main(queue: str, store: str | None, barrier: str | None, notes: str, lease: float, *, deaf: bool) -> None:
+class Up(WorkerLifecycleProvider):
+    """Leaves a file as the worker begins: until then a shot would hit nobody."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_worker_started(self, event: events.WorkerStarted, /) -> None:
+        self._path.touch()
+
+
+async def main(parts: dict[str, Any], notes: str, up: str, lease: float, *, deaf: bool) -> None:
     executors = working(Notes(Path(notes)))
     handler = TaskHandler.connect(
-        queue, executors, store=store, barrier=barrier, lease=lease, concurrency=20, grace_period=1
+        **parts, executors=executors, workers=Up(Path(up)), lease=lease, concurrency=20, grace_period=1
     )
     if deaf:  # its leases run out while it works, and it does not know: only the server can refuse what it says
         handler.backend.keeper = Deaf  # type: ignore[method-assign]

@@ -30,14 +30,23 @@ class Workers:
     """Worker processes, each replaced when it is brought down. The first one renews no lease, until `cure`."""
 
     def __init__(self, target: Target, notes: Path, count: int) -> None:
-        self._words: dict[str, object] = {"notes": str(notes), "lease": LEASE}
-        self._words |= {"queue": target.queue, "store": target.store, "barrier": target.barrier}
+        self._words = {"parts": target.parts, "notes": str(notes), "lease": LEASE}
+        self._notes = notes
+        self._lives = 0
         self._cured = False
+        self._up: dict[int, Path] = {}
         self.running = [self._start(number) for number in range(count)]
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
-        told = json.dumps({**self._words, "deaf": number == 0 and not self._cured})
+        self._lives += 1
+        self._up[number] = self._notes.with_name(f"up-{self._lives}")
+        deaf = number == 0 and not self._cured
+        told = json.dumps({**self._words, "up": str(self._up[number]), "deaf": deaf})
         return subprocess.Popen([sys.executable, "-m", "tests.crash.fired_upon", told], cwd=ROOT)
+
+    def working(self) -> list[int]:
+        """Return the numbers of those that have begun to work."""
+        return [number for number, path in self._up.items() if path.exists()]
 
     async def cure(self) -> None:
         """Let every worker from now on keep what it holds."""
@@ -90,7 +99,9 @@ async def fire(
     while loop.time() < until:
         await asyncio.sleep(dice.uniform(0.05, 0.5))
         shots["ended by themselves"] += workers.revive()
-        number = dice.randrange(len(workers.running))
+        if not (working := workers.working()):
+            continue
+        number = dice.choice(working)
         shot = dice.choice(["killed"] * 4 + ["frozen"] * 4 + ["stopped", "cancelled", "redriven", "server struck"])
         flow = handler.flow(dice.choice(account.flows))
         match shot:

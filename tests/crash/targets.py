@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.crash import struck
 from tests.house.tree import adapters
@@ -24,10 +25,8 @@ __all__ = ["TARGETS", "Target"]
 class Target:
     """What workers connect to, and what may be done to it while they work."""
 
-    queue: str
-    store: str | None = None
-    """Another server for the store, or None for the queue's; `barrier` likewise."""
-    barrier: str | None = None
+    parts: dict[str, Any]
+    """URLs as `TaskHandler.connect` takes them: `queue_url`, and `store` and `barrier` where they are elsewhere."""
     strike: Callable[[], None]
     """Takes the server away, and gives it back with all that it acknowledged; blocks meanwhile."""
 
@@ -36,33 +35,29 @@ class Target:
 def sqlite(folder: Path) -> Generator[Target, None, None]:
     """One file."""
     path = folder / "tq.db"
-    yield Target(queue=url_of(path), strike=lambda: lock(path))
+    yield Target(parts={"queue_url": url_of(path)}, strike=lambda: lock(path))
 
 
 @contextmanager
 def two_files(folder: Path) -> Generator[Target, None, None]:
     """Queue and store on servers of their own: no transaction spans them."""
     soon, kept = folder / "soon.db", folder / "kept.db"
-    yield Target(
-        queue=url_of(soon),
-        store=url_of(kept),
-        barrier=url_of(kept),
-        strike=lambda: lock(random.choice((soon, kept))),
-    )
+    parts = {"queue_url": url_of(soon), "store": url_of(kept), "barrier": url_of(kept)}
+    yield Target(parts=parts, strike=lambda: lock(random.choice((soon, kept))))
 
 
 @contextmanager
 def redis(_: Path) -> Generator[Target, None, None]:
     """A server that is killed."""
     with struck.redis() as server:
-        yield Target(queue=server.url, strike=server.strike)
+        yield Target(parts={"queue_url": server.url}, strike=server.strike)
 
 
 @contextmanager
 def postgres(_: Path) -> Generator[Target, None, None]:
     """A server that is stopped without a checkpoint."""
     with struck.postgres() as server:
-        yield Target(queue=server.url, strike=server.strike)
+        yield Target(parts={"queue_url": server.url}, strike=server.strike)
 
 
 def url_of(path: Path) -> str:

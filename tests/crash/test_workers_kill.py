@@ -70,7 +70,7 @@ async def test_workers_that_die_lose_nothing_and_double_nothing(name: str, tmp_p
 
 async def under_fire(target: Target, notes: Path, dice: random.Random, words: str) -> None:
     account = Notes(notes).account
-    async with TaskHandler.connect(target.queue, store=target.store, barrier=target.barrier) as handler:
+    async with TaskHandler.connect(**target.parts) as handler:
         handler.executors.queue("default")
         await given(handler, account, dice)
         workers = Workers(target, notes, 3)
