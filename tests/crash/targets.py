@@ -60,6 +60,14 @@ def postgres(_: Path) -> Generator[Target, None, None]:
         yield Target(parts={"queue_url": server.url}, strike=server.strike)
 
 
+@contextmanager
+def redis_and_postgres(_: Path) -> Generator[Target, None, None]:
+    """The queue on one server, store and flows on another; each is struck by itself."""
+    with struck.redis() as soon, struck.postgres() as kept:
+        parts = {"queue_url": soon.url, "store": kept.url, "barrier": kept.url}
+        yield Target(parts=parts, strike=lambda: random.choice((soon, kept)).strike())
+
+
 def url_of(path: Path) -> str:
     """Return a file whose commits survive the death of processes, which is all that dies here; it gives up early."""
     return f"sqlite:///{path}?synchronous=NORMAL&busy_timeout=0.5"
@@ -78,3 +86,5 @@ if "tq_redis" in adapters():
     TARGETS["redis"] = redis
 if "tq_postgres" in adapters():
     TARGETS["postgres"] = postgres
+if {"tq_redis", "tq_postgres"} <= set(adapters()):
+    TARGETS["redis and postgres"] = redis_and_postgres
