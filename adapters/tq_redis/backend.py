@@ -35,7 +35,7 @@ class RedisBackend(Backend):
         """Look at the server, and take the namespace.
 
         Raises:
-            ConfigurationError: the server is older than 6.2, or is asked for what a cluster does not have.
+            ConfigurationError: the server is older than 6.2.
             ForeignDatabaseError: the namespace is another program's, or a newer tq's; it was not touched.
             BackendError: and its branches, when the server cannot be used.
         """

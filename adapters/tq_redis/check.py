@@ -32,7 +32,7 @@ def look_at(settings: RedisSettings) -> Found:
     """Ask the server what it is, and warn of what may lose tasks.
 
     Raises:
-        ConfigurationError: it is too old, or a cluster is asked for a database it does not have.
+        ConfigurationError: it is too old.
         ReadOnlyDatabaseError: it is a replica.
         BackendError: as `tq_redis.errors` maps it.
     """
@@ -49,11 +49,8 @@ def look_at(settings: RedisSettings) -> Found:
     check_version(settings.place, info)
     if info.get("role") in {"slave", "replica"}:
         raise ReadOnlyDatabaseError(f"{settings.place} is a replica, which cannot be written to; name its primary")
-    found = Found(cluster=bool(info.get("cluster_enabled")))
-    if found.cluster and settings.database:
-        raise ConfigurationError(f"{settings.place}: a cluster has database 0 only; leave the number out of the URL")
     warn(settings.place, info)
-    return found
+    return Found(cluster=bool(info.get("cluster_enabled")))
 
 
 def check_version(place: str, info: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def _address(settings: RedisSettings) -> dict[str, Any]:
 
 
 def connect(settings: RedisSettings, *, cluster: bool) -> Client:
-    """Return a client for the event loop that runs; it connects when it is first used."""
+    """Return a client for the event loop that runs; it takes no more calls at once than there are connections."""
     again = aio_retry.Retry(backoff.ExponentialBackoff(cap=0.5, base=0.02), _TRIALS)
     options: dict[str, Any] = _options(settings, settings.timeout)
     if cluster:
@@ -111,9 +111,8 @@ def connect(settings: RedisSettings, *, cluster: bool) -> Client:
         kind, where = _Connection, _address(settings)
         if where.pop("ssl", False):
             kind = _SecureConnection
-    pool = aio.BlockingConnectionPool(
+    pool = aio.ConnectionPool(
         max_connections=settings.connections,
-        timeout=None,  # who needs one more connection waits: there is no harm in it, and a limit is no error
         connection_class=kind,
         db=settings.database,
         retry=again,

@@ -38,6 +38,13 @@ class Answer(NamedTuple):
     claimed: Any
 
 
+class _Line(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    client: Client
+    room: asyncio.Semaphore
+    """Who needs one more connection than there may be waits: a limit is no error."""
+
+
 class Server:
     """Runs verbs of the script.
 
@@ -54,7 +61,7 @@ class Server:
         self._cluster = cluster
         self._closed = False
         self._blocking = connect_blocking(settings, cluster=cluster) if clock.virtual else None
-        self._client: tuple[asyncio.AbstractEventLoop, Client] | None = None
+        self._line: _Line | None = None
         self._slots = 0
         self._free: list[int] = []
         self._numbers = 0
@@ -131,8 +138,12 @@ class Server:
             raise BackendError(f"{self.place} was closed")
         if self._blocking is not None:
             return self._inline(self._blocking, arguments)
+        line = self._of_this_loop()
+        async with line.room:
+            return await self._call(line.client, arguments)
+
+    async def _call(self, client: Client, arguments: list[Argument]) -> Any:
         text, sha = script()
-        client = self._of_this_loop()
         with mapped(self.place):
             try:
                 return await client.execute_command("EVALSHA", sha, 1, self.settings.root, *arguments)
@@ -147,12 +158,13 @@ class Server:
             except exceptions.NoScriptError:
                 return client.execute_command("EVAL", text, 1, self.settings.root, *arguments)
 
-    def _of_this_loop(self) -> Client:
+    def _of_this_loop(self) -> _Line:
         """Return a client whose connections belong to the loop that runs; those of an ended loop are of no use."""
         loop = asyncio.get_running_loop()
-        if self._client is None or self._client[0] is not loop:
-            self._client = (loop, connect(self.settings, cluster=self._cluster))
-        return self._client[1]
+        if self._line is None or self._line.loop is not loop:
+            client = connect(self.settings, cluster=self._cluster)
+            self._line = _Line(loop, client, asyncio.Semaphore(self.settings.connections))
+        return self._line
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
@@ -162,5 +174,5 @@ class Server:
         await self.bell.close()
         if self._blocking is not None:
             self._blocking.close()
-        if self._client is not None and self._client[0] is running_loop():
-            await self._client[1].aclose()
+        if self._line is not None and self._line.loop is running_loop():
+            await self._line.client.aclose()

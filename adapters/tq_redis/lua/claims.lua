@@ -33,6 +33,7 @@ end
 
 -- Looks at the sets of a claim before anything is written.
 function claims.expect(asked)
+  leases.expect(asked.token)
   for _, queue in ipairs(asked.queues) do
     ground.expect(waiting.types_of(queue), 'set')
   end

@@ -26,6 +26,7 @@ local function read_endings()
   end
   for _ = 1, number() do
     local token, ids, kept = take(), list(), list()
+    leases.expect(token)
     local held, lost = leases.split(token, ids)
     read.removes[#read.removes + 1] = { token = token, ids = held }
     for _, id in ipairs(lost) do
@@ -39,6 +40,7 @@ local function read_endings()
   end
   for _ = 1, number() do
     local again = commit.read_rearm()
+    leases.expect(again.token)
     if leases.holds(again.id, again.token) then
       read.rearms[#read.rearms + 1] = again
     else
@@ -47,6 +49,7 @@ local function read_endings()
   end
   for _ = 1, number() do
     local hold = { id = take(), token = take(), flow = take() }
+    leases.expect(hold.token)
     if leases.holds(hold.id, hold.token) then
       read.holds[#read.holds + 1] = hold
       read.holding[hold.id] = hold.flow

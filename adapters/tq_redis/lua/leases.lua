@@ -39,6 +39,13 @@ function leases.tell(token, ids)
   many('SADD', told_of(token), ids)
 end
 
+-- Looks at what ending a lease of this token will be written to.
+function leases.expect(token)
+  if any(key.cancelled) then
+    ground.expect(told_of(token), 'set')
+  end
+end
+
 -- Splits ids into those that are held under this token and those that are not.
 function leases.split(token, ids)
   local held, lost = {}, {}
