@@ -35,18 +35,18 @@ class PostgresBarrier(FlowBarrierProvider):
 
     async def init_barrier(self, flows: Sequence[Flow]) -> list[FlowState]:
         statement = Statement()
-        statement.call("open", *shapes.flow_columns(flows), False)  # noqa: FBT003 -- it is not committing
+        statement.call("open", *shapes.flow_columns(flows), False)  # noqa: FBT003 -- some may be there
         states = await self._states(statement, [flow.id for flow in flows])
         return [states[flow.id] for flow in flows]
 
     async def batch_decrement_and_check(self, marks: Sequence[Mark]) -> list[FlowState]:
         statement = Statement()
-        statement.call("mark", *shapes.mark_columns([(mark, False) for mark in marks]), False)  # noqa: FBT003 -- as above
+        statement.call("mark", *shapes.mark_columns([(mark, False) for mark in marks]))
         return list((await self._states(statement, [mark.flow_id for mark in marks])).values())
 
     async def mark_aborted(self, flow_id: str, verdict: Verdict, reason: str = "") -> FlowState | None:
         statement = Statement()
-        statement.call("close", [flow_id], [str(verdict)], [reason], False)  # noqa: FBT003 -- as above
+        statement.call("close", [flow_id], [str(verdict)], [reason])
         return (await self._states(statement, [flow_id])).get(flow_id)
 
     async def _states(self, statement: Statement, flow_ids: Sequence[str]) -> dict[str, FlowState]:

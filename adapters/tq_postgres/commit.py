@@ -92,8 +92,9 @@ class _Trial:
 
     def __post_init__(self) -> None:
         first: dict[Receipt, Settlement] = {}
-        # Whoever settles a delivery a second time has lost it.
-        self.lost += [it.receipt for it in self.batch.settlements if first.setdefault(it[0], it) is not it]
+        for settlement in self.batch.settlements:
+            if first.setdefault(settlement[0], settlement) is not settlement:
+                self.lost.append(settlement[0])  # whoever settles a delivery a second time has lost it
         self.settlements = list(first.values())
         self.solo = list(dict.fromkeys(self.batch.solo))
         self._sort()
@@ -204,27 +205,28 @@ def _bring(statement: Statement, trial: _Trial) -> list[Message]:
     if trial.resolves:  # after the records, to which it gives the bodies
         statement.call("resolve", *shapes.columns([_held(it) for it in trial.resolves], 2), expect="resolve")
     if flows := [flow for it in effects for flow in it.flows]:
-        closed.append(statement.call("open", *shapes.flow_columns(flows), True))  # noqa: FBT003 -- it is committing
+        closed.append(statement.call("open", *shapes.flow_columns(flows), True))  # noqa: FBT003 -- all of them new
     closed += [statement.call("redrive", *reopen_args(asked), asked.stats) for it in effects for asked in it.reopens]
     if marks := [*_marks(trial.fenced, fenced=True), *_marks(trial.free, fenced=False)]:
-        closed.append(statement.call("mark", *shapes.mark_columns(marks), True))  # noqa: FBT003 -- as above
+        closed.append(statement.call("mark", *shapes.mark_columns(marks)))
     # Steps come before deadlines: what the marks have decided stays decided.
     if verdicts := [(flow, str(verdict), why) for it in effects for flow, verdict, why in it.verdicts]:
-        closed.append(statement.call("close", *shapes.columns(verdicts, 3), True))  # noqa: FBT003 -- as above
+        closed.append(statement.call("close", *shapes.columns(verdicts, 3)))
     if confirms := [confirm for it in effects for confirm in it.confirms]:
         statement.call("confirm", *shapes.columns(confirms, 2))
     if spreads := [spread for it in effects for spread in it.spreads]:
         statement.call("spread", *shapes.columns(spreads, 2))
     if messages := [message for it in effects for message in it.messages]:
         statement.call("add", *shapes.message_columns(messages), returns="duplicates")
+    if closed:
+        statement.step(f"tq_release_joins({' || '.join(closed)})")
+        statement.step(f"tq_states({' || '.join(closed)})", returns="closed")
     if chunks := [chunk for it in effects for chunk in it.chunks]:
         statement.call("put_chunks", *chunk_columns(chunks))
     if notes := [note for it in effects for note in it.outgoing]:
         statement.call("note", *shapes.columns([note[:3] for note in notes], 3))
     if projections := [row for it in effects for row in it.projections]:
         statement.call("project", *shapes.projection_columns(projections))
-    if closed:
-        statement.step(f"tq_states({' || '.join(closed)})", returns="closed")
     if trial.known:
         statement.call("states", trial.known, returns="known")
     return messages

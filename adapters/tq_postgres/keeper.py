@@ -8,13 +8,11 @@ from typing import Self
 from tq.model import Delivery, Renewal
 from tq.ports import Keeper
 
-from . import shapes
 from .connection import Connection, connect
 from .errors import mapped
-from .queue import renewal
+from .queue import Renewing
 from .schema import Schema
 from .settings import PostgresSettings
-from .statement import Statement
 
 __all__ = ["PostgresKeeper"]
 
@@ -37,10 +35,8 @@ class PostgresKeeper(Keeper):
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._settings)
-        receipts = [delivery.receipt for delivery in deliveries]
-        statement = Statement()
-        statement.rows("renew", *shapes.columns(receipts, 2), lease)
+        renewing = Renewing([delivery.receipt for delivery in deliveries], lease)
+        sql, args = self._schema.sql(renewing.statement.text), renewing.statement.args
         with mapped(self._settings.place):
-            row = await self._connection.fetchrow(self._schema.sql(statement.text), *statement.args)
-        assert row is not None  # noqa: S101 -- the function gives one
-        return renewal(row, receipts)
+            [row] = await self._connection.fetch(sql, *args)
+        return renewing.answer(row)

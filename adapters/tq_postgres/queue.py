@@ -13,7 +13,7 @@ from .connection import Row
 from .database import Database
 from .statement import Statement
 
-__all__ = ["PostgresCustody", "PostgresQueue", "renewal"]
+__all__ = ["PostgresCustody", "PostgresQueue", "Renewing"]
 
 _COUNTS = """
     SELECT queue, CASE WHEN due <= tq_now() THEN 'waiting' ELSE 'delayed' END, count(*)
@@ -56,12 +56,22 @@ class PostgresCustody(Custody):
 
     async def rearm(self, rearms: Sequence[tuple[Receipt, Rearm]]) -> list[Receipt]:
         first: dict[Receipt, Rearm] = {}
-        again = [receipt for receipt, rearm in rearms if first.setdefault(receipt, rearm) is not rearm]
+        for receipt, rearm in rearms:
+            first.setdefault(receipt, rearm)
         given = [(*receipt, *rearm) for receipt, rearm in first.items()]
-        return await self._fenced("rearm", list(first), given, 6) + again
+        held = set(first) - set(await self._fenced("rearm", list(first), given, 6))
+        lost: list[Receipt] = []
+        for receipt, _ in rearms:
+            if receipt in held:
+                held.remove(receipt)  # named twice, it is lost the second time
+            else:
+                lost.append(receipt)
+        return lost
 
     async def solo(self, receipts: Sequence[Receipt]) -> list[Receipt]:
-        return await self._fenced("solo", receipts, receipts, 2)
+        distinct = list(dict.fromkeys(receipts))
+        lost = set(await self._fenced("solo", distinct, distinct, 2))
+        return [receipt for receipt in receipts if receipt in lost]
 
     async def _fenced(
         self, function: str, receipts: Sequence[Receipt], given: Sequence[Sequence[object]], width: int
@@ -73,10 +83,9 @@ class PostgresCustody(Custody):
         return shapes.named(lost, receipts)
 
     async def renew(self, receipts: Sequence[Receipt], lease: float) -> Renewal:
-        statement = Statement()
-        statement.rows("renew", *shapes.columns(receipts, 2), lease)
-        [row] = await self._database.run(statement)
-        return renewal(row, receipts)
+        renewing = Renewing(receipts, lease)
+        [row] = await self._database.run(renewing.statement)
+        return renewing.answer(row)
 
     async def cancel(self, ids: Sequence[str]) -> list[str]:
         found: set[str] = set(await self._database.call("cancel", list(ids), wakes=True) or ())
@@ -123,6 +132,17 @@ class PostgresQueue(PostgresCustody, MessageQueue):
         return [row[0] for row in await self._database.fetch(sql)]
 
 
-def renewal(row: Row, receipts: Sequence[Receipt]) -> Renewal:
-    """Make the answer to a renewal of the row that the function gave."""
-    return Renewal(tuple(shapes.named(row["lost"], receipts)), tuple(shapes.named(row["cancelled"], receipts)))
+class Renewing:
+    """A renewal: the statement that makes it, and what its one row says."""
+
+    def __init__(self, receipts: Sequence[Receipt], lease: float) -> None:
+        self._receipts = receipts
+        self._distinct = list(dict.fromkeys(receipts))
+        self.statement = Statement()
+        self.statement.rows("renew", *shapes.columns(self._distinct, 2), lease)
+
+    def answer(self, row: Row) -> Renewal:
+        """Return what was lost, and what is to be cancelled."""
+        lost = set(shapes.named(row["lost"], self._distinct))
+        cancelled: list[Receipt] = shapes.named(row["cancelled"], self._distinct)
+        return Renewal(tuple([receipt for receipt in self._receipts if receipt in lost]), tuple(cancelled))

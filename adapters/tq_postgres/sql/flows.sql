@@ -1,7 +1,7 @@
 -- Flows: opened, counted, closed, opened again; each decided once per generation, and once per step.
 --
--- Inside a commit (`committing`) whoever decides a flow releases its join in the same step: nobody can see the verdict
--- without the join, so that it is on its way for good. A barrier beside other servers leaves that to its caller.
+-- A commit ends with the release of the joins that it has decided: nobody can see a verdict without the join, which
+-- therefore is on its way for good. A barrier beside other servers leaves that to its caller.
 
 CREATE FUNCTION tq_verdict(remaining int, succeeded int, failed int, allowed int, needed int) RETURNS text
 AS $$
@@ -18,21 +18,24 @@ END $$ LANGUAGE plpgsql :plans;
 CREATE FUNCTION tq_release_joins(closed text[]) RETURNS void
 AS $$
 BEGIN
+    IF closed IS NULL THEN
+        RETURN;
+    END IF;
     UPDATE tq_flows SET confirmed = true WHERE id = ANY (closed);
     PERFORM tq_add(
         array_agg(join_id), array_agg(join_queue), array_agg(join_type), array_agg(join_body), array_agg(tq_now()),
         array_agg(join_generation), array_agg(join_attempt), array_agg(join_lane), array_agg(join_stats),
         array_agg(join_fence))
-    FROM tq_flows WHERE id = ANY (closed) HAVING count(*) > 0;
+    FROM tq_flows WHERE id = ANY (closed);
 END $$ LANGUAGE plpgsql :plans;
 
--- Stores flows whose id is new; returns those that are closed from the start, for want of members. A commit that starts
--- a flow which is there already is refused, naming it: nothing of a second start is written.
+-- Stores flows whose id is new; returns those that are closed from the start, for want of members. With `all_new` a flow
+-- that is there already has the whole commit refused, naming it: nothing of a second start is written.
 CREATE FUNCTION tq_open(
     ids text[], totals int[], alloweds int[], neededs int[], started float8[], generations int[], deadlines float8[],
     cancels boolean[], parents text[], numbers int[], plans text[], metas bytea[], join_ids text[], join_queues text[],
     join_types text[], join_bodies bytea[], join_run_ats float8[], join_generations int[], join_attempts int[],
-    join_lanes text[], join_stats bytea[], join_fences bigint[], committing boolean
+    join_lanes text[], join_stats bytea[], join_fences bigint[], all_new boolean
 ) RETURNS text[]
 AS $$
 DECLARE
@@ -56,13 +59,10 @@ BEGIN
         RETURNING id, verdict
     )
     SELECT array_agg(id), array_agg(id) FILTER (WHERE verdict IS NOT NULL) INTO fresh, closed FROM opened;
-    IF committing THEN
+    IF all_new THEN
         PERFORM tq_expect('flows', (
             SELECT array_agg(place) FROM unnest(ids) WITH ORDINALITY u (id, place)
             WHERE u.id <> ALL (coalesce(fresh, '{}'))));
-        IF closed IS NOT NULL THEN
-            PERFORM tq_release_joins(closed);
-        END IF;
     END IF;
     RETURN closed;
 END $$ LANGUAGE plpgsql :plans;
@@ -70,8 +70,7 @@ END $$ LANGUAGE plpgsql :plans;
 -- Records unseen members of open flows and decides; returns the flows decided now. `fenced` says that the member's lease
 -- was held: then its generation does not matter.
 CREATE FUNCTION tq_mark(
-    flows text[], indexes int[], statuses text[], generations int[], results bytea[], errors text[], fenced boolean[],
-    committing boolean
+    flows text[], indexes int[], statuses text[], generations int[], results bytea[], errors text[], fenced boolean[]
 ) RETURNS text[]
 AS $$
 DECLARE
@@ -116,14 +115,11 @@ BEGIN
         RETURNING f.id, f.verdict
     )
     SELECT array_agg(id) INTO closed FROM decided WHERE verdict IS NOT NULL;
-    IF committing AND closed IS NOT NULL THEN
-        PERFORM tq_release_joins(closed);
-    END IF;
     RETURN closed;
 END $$ LANGUAGE plpgsql :plans;
 
 -- Closes open flows by deadline or cancel; returns those that it closed.
-CREATE FUNCTION tq_close(flows text[], verdicts text[], reasons text[], committing boolean) RETURNS text[]
+CREATE FUNCTION tq_close(flows text[], verdicts text[], reasons text[]) RETURNS text[]
 AS $$
 DECLARE
     closed text[];
@@ -139,9 +135,6 @@ BEGIN
         RETURNING f.id
     )
     SELECT array_agg(id) INTO closed FROM decided;
-    IF committing AND closed IS NOT NULL THEN
-        PERFORM tq_release_joins(closed);
-    END IF;
     RETURN closed;
 END $$ LANGUAGE plpgsql :plans;
 
@@ -221,11 +214,7 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM tq_revive(ARRAY (SELECT asked || '.' || i FROM unnest(missing) i), at, member_stats);
-    IF EXISTS (SELECT FROM tq_flows WHERE id = asked AND verdict IS NOT NULL) THEN
-        PERFORM tq_release_joins(ARRAY[asked]);
-        RETURN ARRAY[asked];
-    END IF;
-    RETURN NULL;
+    RETURN (SELECT ARRAY[id] FROM tq_flows WHERE id = asked AND verdict IS NOT NULL);
 END $$ LANGUAGE plpgsql :plans;
 
 -- Drops confirmed flows that closed before this instant, members included; returns how many.
