@@ -50,6 +50,7 @@ def violations(snapshot: Snapshot, account: Account) -> list[str]:
         *_left_over(snapshot),
         *_unended(snapshot, account),
         *_strangers(snapshot, account),
+        *_overtaken(snapshot, account),
         *_of_others(snapshot, account),
         *_of_two_causes(account),
         *_unsound_flows(snapshot),
@@ -110,6 +111,18 @@ def _strangers(snapshot: Snapshot, account: Account) -> Iterator[str]:
             yield f"task {task_id} is recorded for {_run_of(record)}, with the result of {execution}"
 
 
+def _overtaken(snapshot: Snapshot, account: Account) -> Iterator[str]:
+    """An ending under a lease after which another one was given out: on one server that must have been refused."""
+    if not snapshot.atomic:
+        return
+    last: dict[tuple[str, int], int] = {}
+    for it in account.began:
+        last[it.task_id, it.generation] = max(it.fence, last.get((it.task_id, it.generation), 0))
+    for task_id, record in snapshot.records.items():
+        if record.fence < last.get((task_id, record.generation), 0):
+            yield f"task {task_id} is recorded for {_run_of(record)}; a later lease had begun"
+
+
 def _run_of(record: Record) -> str:
     return f"generation {record.generation}, attempt {record.attempt}, fence {record.fence}"
 
@@ -163,7 +176,8 @@ def _unsound_flows(snapshot: Snapshot) -> Iterator[str]:
             yield f"flow {flow_id} is aborted after {state.failed} failures; it bears {state.flow.allowed}"
         for member in members:
             yield from _unlike_its_record(state, member, snapshot.records)
-        if state.spread >= state.flow.chunks and not (state.flow.chunks and cancels_members(state)):
+        unbegun = state.flow.chunks > 0 and cancels_members(state)  # closed while its plan was spread: not begun
+        if not unbegun:
             for index in sorted({*range(state.flow.total)} - {*indexes}):
                 if step_id(flow_id, index) not in snapshot.records:
                     yield f"step {index} of flow {flow_id} was not counted, and no ending of it is kept"

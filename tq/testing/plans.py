@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tq.clock import Clock
 from tq.testing.faults import Call, Fault, Plan
 
-__all__ = ["at", "away", "dice", "either", "on", "script"]
+__all__ = ["at", "away", "dice", "either", "on", "script", "until"]
 
 
 def at(number: int, fault: Fault) -> Plan:
@@ -56,6 +56,11 @@ def away(clock: Clock, since: float, until: float, *, port: str = "") -> Plan:
         return Fault.AFTER if first else Fault.BEFORE
 
     return plan
+
+
+def until(clock: Clock, end: float, plan: Plan) -> Plan:
+    """Let a plan hold until this instant, and nothing go wrong afterwards."""
+    return lambda call: plan(call) if clock.now() < end else None
 
 
 def either(*plans: Plan) -> Plan:

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 from tq.ids import join_id, step_id
 from tq.model import FlowState, Projection, Record, StepResult, Whereabouts
-from tq.ports import Backend, Custody, OutcomeKey, ProjectionQuery, Stored
+from tq.ports import Backend, Custody, ProjectionQuery
 from tq.testing.account import Account
 
 __all__ = ["Snapshot", "take_snapshot"]
@@ -21,6 +21,8 @@ PAGE = 500
 class Snapshot:
     """What is kept of everything that an account names, and of everything that leads on from there."""
 
+    atomic: bool
+    """Whether the backend's commit is one step, so that an outcome without its lease has no effect at all."""
     live: tuple[Whereabouts, ...]
     """Messages that wait, run or are held, in queue and store."""
     records: dict[str, Record]
@@ -29,7 +31,6 @@ class Snapshot:
     """What the barrier has recorded, by flow."""
     rows: dict[str, Projection] | None
     """Projection rows, or None where nobody keeps any."""
-    outcomes: dict[OutcomeKey, Stored]
     outgoing: int
     """Notes that have not been handed over."""
 
@@ -47,18 +48,14 @@ async def take_snapshot(backend: Backend, account: Account, rows: ProjectionQuer
     records: dict[str, Record] = {}
     for ids in _portions([*_named(account, flows.values(), live)]):
         records |= await backend.store.records(ids)
-    keys = dict.fromkeys(OutcomeKey(it.task_id, it.generation, it.attempt) for it in account.began)
-    outcomes: dict[OutcomeKey, Stored] = {}
-    for some in _portions([*keys]):
-        outcomes |= await backend.store.outcomes(some)
     provider = rows or backend.projections
     return Snapshot(
+        atomic=backend.atomic,
         live=tuple({it.id: it for it in live}.values()),  # parts of one server may both name all there is
         records=records,
         flows=flows,
         members=members,
         rows=await _rows(cast("ProjectionQuery", provider)) if hasattr(provider, "find_projections") else None,
-        outcomes=outcomes,
         outgoing=(await backend.store.stats()).get("outgoing", 0),
     )
 

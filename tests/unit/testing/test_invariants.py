@@ -113,6 +113,13 @@ def recorded_under_another_lease(snapshot: Snapshot, account: Account) -> Snapsh
     return replace(snapshot, records={**snapshot.records, "note": fenced})
 
 
+@breach("a later lease had begun")
+def recorded_by_a_fenced_off_worker(snapshot: Snapshot, account: Account) -> Snapshot:
+    note = next(it for it in account.began if it.task_id == "note")
+    account.began.append(note._replace(stamp="#zombie", fence=2))
+    return snapshot
+
+
 @breach("is an effect of")
 def a_child_of_a_fenced_off_worker(snapshot: Snapshot, account: Account) -> Snapshot:
     page = next(it for it in account.began if it.task_id == step_id(flow_of(snapshot), 0))

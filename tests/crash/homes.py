@@ -1,0 +1,124 @@
+"""Where a run keeps what survives its processes. A backend is one more function, and one more line in `HOMES`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.unit.runner.servers import LimitedQueue
+from tq.app.parts import assemble
+from tq.clock import Clock
+from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore
+from tq.ports import Backend, EntityProjectionProvider, ProjectionQuery
+from tq.testing import Faults
+from tq_sqlite import SqliteBackend, SqliteSettings
+
+__all__ = ["HOMES", "Home"]
+
+Parts = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The servers of one run."""
+
+    parts: Callable[[Faults], Parts]
+    """Connects a process to them: what it gives to `TaskHandler`, each wrapped with the process's faults."""
+    backend: Backend
+    """Reads and writes without faults, for whoever looks on."""
+    rows: ProjectionQuery | None = None
+    """The user's own provider of rows, where there is one."""
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+def memory(clock: Clock, _: Path) -> Home:
+    backend = MemoryBackend(clock=clock)
+
+    def parts(faults: Faults) -> Parts:
+        return parts_of(faults.backend(backend))
+
+    return Home(parts=parts, backend=backend)
+
+
+def sqlite(clock: Clock, folder: Path) -> Home:
+    """One file; every process opens it anew."""
+    path = folder / f"{random.getrandbits(64):x}.db"
+    every: list[SqliteBackend] = []
+
+    def opened() -> SqliteBackend:
+        every.append(SqliteBackend(SqliteSettings(path=str(path), synchronous="OFF"), clock))
+        return every[-1]
+
+    def parts(faults: Faults) -> Parts:
+        return parts_of(faults.backend(opened()))
+
+    async def close() -> None:
+        for backend in every:
+            await backend.close()
+
+    return Home(parts=parts, backend=opened(), close=close)
+
+
+def servers(clock: Clock, _: Path) -> Home:
+    """Queue, store, flows and rows on a server each."""
+    return apart(clock, MemoryQueue(clock=clock))
+
+
+def stream(clock: Clock, _: Path) -> Home:
+    """The same, and the queue can neither delay nor re-arm, and delivers again what was acknowledged."""
+    return apart(clock, LimitedQueue(MemoryQueue(clock=clock), clock, random.Random(7)))
+
+
+def apart(clock: Clock, queue: Any) -> Home:
+    store, barrier, rows = MemoryStore(clock=clock), MemoryBarrier(clock=clock), MemoryProjections(clock=clock)
+
+    def parts(faults: Faults) -> Parts:
+        return {
+            "queue": faults.queue(queue),
+            "store": faults.store(store),
+            "barrier": faults.barrier(barrier),
+            "projections": faults.projections(rows),
+        }
+
+    return Home(parts=parts, backend=plain(clock, parts(Faults())), rows=rows)
+
+
+def kept(clock: Clock, folder: Path) -> Home:
+    """A queue in memory, all else in a SQLite file."""
+    queue, inner = MemoryQueue(clock=clock), sqlite(clock, folder)
+
+    def parts(faults: Faults) -> Parts:
+        return {**inner.parts(faults), "queue": faults.queue(queue)}
+
+    backend = plain(clock, {**parts_of(inner.backend), "queue": queue})
+    return Home(parts=parts, backend=backend, close=inner.close)
+
+
+def parts_of(backend: Backend) -> Parts:
+    return {
+        "queue": backend.queue,
+        "store": backend.store,
+        "barrier": backend.barrier,
+        "projections": backend.projections,
+    }
+
+
+def plain(clock: Clock, parts: Parts) -> Backend:
+    """Return the backend that a handler makes of these parts."""
+    projections: EntityProjectionProvider | None = parts["projections"]
+    backend, _ = assemble(
+        queue=parts["queue"], store=parts["store"], barrier=parts["barrier"], projections=projections, clock=clock
+    )
+    return backend
+
+
+HOMES: dict[str, Callable[[Clock, Path], Home]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "servers": servers,
+    "stream": stream,
+    "memory+sqlite": kept,
+}

@@ -1,0 +1,45 @@
+"""Every scenario, every call that it makes, every way in which a call can go wrong, on every backend.
+
+A case that fails is printed as the command that plays it again, call by call.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.homes import HOMES
+from tests.crash.matrix import ONE_IN, Case, play, strike
+from tests.crash.scenarios import SCENARIOS
+from tq.testing import Fault, run_virtual
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("home", HOMES)
+def test_a_scenario_ends_well_where_nothing_goes_wrong(home: str, scenario: str, tmp_path: Path) -> None:
+    calm = run_virtual(play(Case(home, scenario), tmp_path))
+    assert not calm.found, str(calm)
+    assert len(calm.calls) > 10
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_nothing_is_lost_and_nothing_doubled_at_one_call_in_six(scenario: str, fault: Fault, tmp_path: Path) -> None:
+    wrong = [result for result in strike("memory", scenario, fault, tmp_path, every=6) if result.found]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@pytest.mark.crash
+@pytest.mark.simulated
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("home", HOMES)
+def test_nothing_is_lost_and_nothing_doubled_whichever_call_goes_wrong(
+    home: str, scenario: str, fault: Fault, tmp_path: Path
+) -> None:
+    results = strike(home, scenario, fault, tmp_path, every=ONE_IN[home])
+    wrong = [result for result in results if result.found]
+    assert not wrong, "\n".join(map(str, wrong))
+    assert any(result.struck for result in results)
