@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Generator
+import sys
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from types import TracebackType, coroutine
+from types import TracebackType
 from typing import Any, Self
 
 from tq.clock import Clock
 
-__all__ = ["Service", "Spawner", "go_on"]
+__all__ = ["Service", "Spawner"]
 
 log = logging.getLogger("tq")
 
@@ -21,6 +22,8 @@ class Spawner:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._first = _Caught()
+        self.closed = False
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -35,6 +38,36 @@ class Spawner:
         task = asyncio.create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
+
+    def begin(self, work: Coroutine[Any, Any, None], context: Context) -> None:
+        """Run a coroutine in an asyncio task of its own, up to where it first waits, before this returns.
+
+        To be called by the event loop, from no task: as a callback of `call_soon`. What never waits then costs half.
+        """
+        loop = asyncio.get_running_loop()
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
+        else:
+            task = self._caught(work, loop, context)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _caught(
+        self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> asyncio.Task[None]:
+        """Take its first step from under the loop's nose: Python 3.11 knows no other way to begin at once."""
+        caught = self._first
+        try:
+            loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
+        except AttributeError:  # a loop that is not written in Python: the loop begins it, a little later
+            return asyncio.Task(work, loop=loop, name="tq", context=context)
+        try:
+            task = asyncio.Task(work, loop=loop, name="tq", context=context)
+        finally:
+            del loop.call_soon
+        context.run(caught.step)
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
@@ -54,29 +87,26 @@ class Spawner:
 
     async def close(self, timeout: float | None = None) -> int:
         """Cancel what still runs and wait for it to end; return how many have not, after `timeout` seconds."""
+        self.closed = True
         tasks = set(self._tasks) - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         return len((await asyncio.wait(tasks, timeout=timeout))[1]) if tasks else 0
 
 
-@coroutine
-def go_on(work: Coroutine[Any, Any, None], awaited: object) -> Generator[Any, Any, None]:
-    """Let a coroutine go on in the asyncio task that awaits this, once `awaited` is there.
+class _Caught:
+    """Stands in for `loop.call_soon` while an asyncio task is made, and keeps what it wants called."""
 
-    It was begun with `work.send(None)` inside that same task, and `awaited` is what this returned.
-    """
-    while True:
-        try:
-            yield awaited
-        except BaseException as error:  # noqa: BLE001 -- cancellation, most of all: what is thrown in is thrown on
-            try:
-                awaited = work.throw(error)
-            except StopIteration:
-                return
-        else:
-            yield from work
-            return
+    __slots__ = ("step",)
+
+    def __init__(self) -> None:
+        self.step: Callable[[], object] = _nothing
+
+    def __call__(self, step: Callable[[], object], *, context: Context | None = None) -> None:
+        self.step = step
+
+
+def _nothing() -> None: ...
 
 
 class Service:

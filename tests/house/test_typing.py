@@ -47,6 +47,11 @@ def nightly() -> int:
     return 1
 
 
+@executors.task("count")
+async def count(upto: int = 3) -> int:
+    return upto
+
+
 @executors.executor("item.process")
 async def process(task: Task[Image], actions: Actions) -> None:
     reveal_type(task.payload)  # Image
@@ -67,6 +72,7 @@ reveal_type(resize.task(Image(url="/")))  # Task[Image]
 reveal_type(resize.task(Image(url="/")).payload)  # Image
 reveal_type(store.task(Image(url="/"), retries=2))  # Task[Image]
 reveal_type(nightly.task())  # Task[None]
+reveal_type(count.task(5))  # Task[int]
 reveal_type(process.task(Image(url="/")))  # Task[Image]
 reveal_type(nightly())  # int
 
@@ -79,6 +85,9 @@ async def use(handler: TaskHandler, pool: Pool) -> None:
     resize.task(Image(url="/"), retrys=2)  # refused
     process.task(5)  # refused
     executors.task("x", retrys=2)  # refused
+    TaskHandler.connect("memory://", executors, concurrency=5, lease=30.0)
+    TaskHandler.connect("memory://", executors, concurency=5)  # refused
+    TaskHandler.connect("memory://", executors, lease="long")  # refused
 """
 
 EXPECTED = {

@@ -85,6 +85,37 @@ async def test_a_poison_task_is_convicted_alone_and_its_neighbours_live(url: str
     await backend.close()
 
 
+@pytest.mark.spec("F-30")
+async def test_whoever_runs_beside_handed_over_bodies_is_not_convicted_for_them(url: str, clock: VirtualClock) -> None:
+    executors, began = TaskQueuesManager(), asyncio.Event()
+
+    @executors.task("killer", handoff_timeout=1.0, max_crashes=0)
+    async def killer(payload: int) -> None:
+        await asyncio.sleep(1e9)
+
+    @executors.task("innocent", store_on_success=True)
+    async def innocent(payload: None) -> None:
+        began.set()
+        await asyncio.sleep(40)
+
+    backend = connect(url, clock=clock)
+    producer = TaskHandler.on(backend, executors, clock=clock)
+    [task_id] = await producer.add_tasks([innocent.task(None)])
+    for death in range(8):
+        await producer.add_tasks([killer.task(death)])
+        began.clear()
+        worker = TaskHandler.on(backend, executors, clock=clock)
+        await worker.start()
+        await began.wait()
+        await clock.sleep(2)  # the killer is in the manager's care by now
+        await worker.kill()
+    async with TaskHandler.on(backend, executors, clock=clock) as last:
+        await last.start()
+        await clock.sleep(100)
+        assert await last.task(task_id).status() is TaskStatus.EXECUTED
+    await backend.close()
+
+
 async def test_at_most_once_is_a_crash_limit_of_zero(url: str, clock: VirtualClock) -> None:
     executors, runs = TaskQueuesManager(), list[int]()
 

@@ -37,7 +37,18 @@ def head(**fields: Any) -> bytes:
     return str(words).replace("'", '"').replace("True", "true").replace("None", "null").encode() + b"\nnull"
 
 
+def nameless(**fields: Any) -> bytes:
+    """Return a body without an id: what is said in its place must be looked at all the same."""
+    words = {"v": 1, "type": "work", "queue": "default", "created_at": 1.5, **fields}
+    return str(words).replace("'", '"').encode() + b"\nnull"
+
+
 FOREIGN = [
+    nameless(expires_at="2030-01-01"),
+    nameless(metadata=5),
+    nameless(metadata={"flow_meta": 3}),
+    nameless(entity=7),
+    nameless(retries="3"),
     b"",
     b"\x00\xff\xfe",
     b"hello",

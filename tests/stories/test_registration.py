@@ -27,6 +27,31 @@ class Parcel(BaseModel):
 async def quiet(payload: None) -> None: ...
 
 
+async def yields(payload: None) -> Any:
+    yield payload
+
+
+def yields_in_a_thread(payload: None) -> Any:
+    yield payload
+
+
+class Groups:
+    async def on_tasks(self, tasks: Sequence[Task[Any]], actions: Actions) -> None: ...
+
+
+@pytest.mark.parametrize("function", [yields, yields_in_a_thread])
+def test_a_body_that_yields_is_refused_for_nobody_would_run_it(function: Any) -> None:
+    with pytest.raises(RegistrationError, match="executor 'work' on queue 'default': it yields"):
+        TaskQueuesManager().task("work")(function)
+
+
+def test_groups_are_for_objects_and_one_at_a_time_or_so_many() -> None:
+    with pytest.raises(RegistrationError, match="multiple is for objects with on_tasks"):
+        TaskQueuesManager().task("work", multiple=True)(quiet)
+    with pytest.raises(RegistrationError, match="give multiple or parallel"):
+        TaskQueuesManager().register("work", Groups(), parallel=True)
+
+
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, Unpack
 
 from tq.app.handles import DeadLetters, FlowHandle, QueueHandle, TaskHandle
 from tq.app.intake import Intake
+from tq.app.options import HandlerOptions
 from tq.app.parts import REMEMBER, assemble, check_kinds, check_queues, from_urls
 from tq.app.producer import Producer
 from tq.app.resources import Lifespan
@@ -40,7 +41,7 @@ from tq.runner.events import Events
 from tq.runner.options import ExecutorOptions
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.request import flow_request
-from tq.runner.settings import WorkerSettings
+from tq.runner.settings import WorkerOptions, WorkerSettings
 
 __all__ = ["TaskHandler"]
 
@@ -97,18 +98,18 @@ class TaskHandler:
         settings: WorkerSettings | None = None,
         heartbeat_interval: float | timedelta = 5.0,
         remember: float | timedelta = REMEMBER,
-        **worker_settings: Any,
+        **worker_settings: Unpack[WorkerOptions],
     ) -> None:
         self.clock = clock or SystemClock()
         self.executors = TaskQueuesManager() if executors is None else executors
-        check_kinds(self.executors, lifespan, queues, lifecycle_mode)
+        check_kinds(self.executors, async_tasks, lifespan, queues, lifecycle_mode)
         if flow_lifecycle is not None and barrier is None:
             raise ConfigurationError("flow_lifecycle=… needs barrier=…: without one there are no flows (FLC-06)")
         kept = seconds("remember", remember, zero=False)
         self.backend, fed = assemble(
             queue=queue, store=store, barrier=barrier, projections=projections, clock=self.clock, remember=kept
         )
-        self.settings = _settings(settings, worker_settings)
+        self.settings = _settings(settings, dict(worker_settings))
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{new_id(self.clock.now())[-8:]}"
         self.dead = DeadLetters(self.backend, self.clock)
         self._spawner = Spawner()
@@ -165,7 +166,7 @@ class TaskHandler:
         barrier: str | None = None,
         clock: Clock | None = None,
         backend_options: dict[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[HandlerOptions],
     ) -> Self:
         """Return a handler on what the URLs name; use it with `async with`, which closes what was opened.
 
@@ -183,7 +184,12 @@ class TaskHandler:
 
     @classmethod
     def on(
-        cls, backend: Backend, executors: TaskQueuesManager | None = None, *, clock: Clock | None = None, **options: Any
+        cls,
+        backend: Backend,
+        executors: TaskQueuesManager | None = None,
+        *,
+        clock: Clock | None = None,
+        **options: Unpack[HandlerOptions],
     ) -> Self:
         """Return a handler on an open backend, such as `tq.connect(url)` returns; it is not closed with the handler."""
         parts: dict[str, Any] = {"queue": backend.queue, "store": backend.store, "barrier": backend.barrier}

@@ -9,6 +9,7 @@ from tq.app.connect import connect
 from tq.app.outbox import NoRows, OutboxBackend
 from tq.clock import Clock
 from tq.errors import ConfigurationError, InvalidInputError, MissingPortError
+from tq.manager import AsyncTaskManager
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
 from tq.runner.composite import CompositeBackend
 from tq.runner.door import listed
@@ -84,10 +85,14 @@ def from_urls(
     return {"queue": main.queue, "store": store_home.store, "barrier": barrier_home.barrier}
 
 
-def check_kinds(executors: object, lifespan: object, queues: object, lifecycle_mode: object) -> None:
+def check_kinds(
+    executors: object, async_tasks: object, lifespan: object, queues: object, lifecycle_mode: object
+) -> None:
     """Refuse what would fail much later, and far away from here."""
     if not isinstance(executors, TaskQueuesManager):
         raise InvalidInputError("executors", executors, "give a TaskQueuesManager")
+    if async_tasks is not None and not isinstance(async_tasks, AsyncTaskManager):
+        raise InvalidInputError("async_tasks", async_tasks, "give AsyncTaskManager(max_tasks=…)")
     if lifespan is not None and not callable(lifespan):
         raise InvalidInputError("lifespan", lifespan, "give a function that returns an async context manager")
     if queues is not None:

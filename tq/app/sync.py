@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from tq.app.handler import TaskHandler
+from tq.app.options import ConnectOptions
 from tq.errors import ConfigurationError
 from tq.model import FlowOptions, FlowStep, Join, Task, TaskStatus
 from tq.runner.registry import TaskQueuesManager
@@ -29,7 +30,7 @@ class SyncClient:
     An event loop of its own runs in one daemon thread. Nothing is executed here: tasks are run by workers.
     """
 
-    def __init__(self, url: str, executors: TaskQueuesManager | None = None, **options: Any) -> None:
+    def __init__(self, url: str, executors: TaskQueuesManager | None = None, **options: Unpack[ConnectOptions]) -> None:
         """Open what `url` names; `options` are those of `TaskHandler.connect`."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tq-sync-client", daemon=True)
@@ -43,7 +44,7 @@ class SyncClient:
             self._end_loop()
             raise
 
-    async def _open(self, url: str, executors: TaskQueuesManager | None, options: dict[str, Any]) -> TaskHandler:
+    async def _open(self, url: str, executors: TaskQueuesManager | None, options: ConnectOptions) -> TaskHandler:
         return await TaskHandler.connect(url, executors, **options).__aenter__()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -37,7 +37,7 @@ from tq.runner.door import MAX_RESULT, dump_plain, listed
 from tq.runner.outside import Outside
 from tq.runner.request import flow_request
 
-__all__ = ["MAX_CHILDREN", "Actions", "Attempt", "failed_by"]
+__all__ = ["MAX_CHILDREN", "Actions", "Attempt", "failed_by", "words_of"]
 
 MAX_CHILDREN = 1_000
 MAX_ERROR = 16_384
@@ -260,10 +260,10 @@ class Actions:
 def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None = None) -> Failed:
     """Return the failure that an exception, or a text, amounts to."""
     if error is None or isinstance(error, str):
-        return Failed(_text(_head(error or "")), meta=meta or {})
+        return Failed(_kept(error or ""), meta=meta or {})
     stack = "".join(traceback.format_exception(error))
     return Failed(
-        _text(_head(str(error))) or type(error).__name__,
+        words_of(error) or type(error).__name__,
         stack=_text(stack[-MAX_ERROR:]),
         meta=meta or {},
         final=isinstance(error, NonRetryableError),
@@ -272,9 +272,17 @@ def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None 
     )
 
 
-def _head(words: str) -> str:
+def words_of(error: BaseException) -> str:
+    """Return what an exception says, as far as it is kept; never raises, whatever the exception is made of."""
+    try:
+        return _kept(str(error))
+    except Exception as again:  # noqa: BLE001 -- its own `__str__` is at fault, and a task must have an end
+        return f"{type(error).__name__}, and then {type(again).__name__} when asked what it says"
+
+
+def _kept(words: str) -> str:
     """Return the first words of an error: what it is stands there, and a record is no place for the rest."""
-    return words if len(words) <= MAX_ERROR else f"{words[: MAX_ERROR - 1]}…"
+    return _text(words if len(words) <= MAX_ERROR else f"{words[: MAX_ERROR - 1]}…")
 
 
 def _text(words: str) -> str:

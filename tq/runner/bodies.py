@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from tq.clock import Clock
 from tq.errors import BackendError, FlowError, PayloadError
-from tq.lifecycle import Spawner, go_on
+from tq.lifecycle import Spawner
 from tq.logcontext import bind, reset
 from tq.model import NO_EFFECTS, Effects, Failed, Outcome, Released, Succeeded
 from tq.ports import Attachment, Continuation
-from tq.runner.actions import Actions, Attempt
+from tq.runner.actions import Actions, Attempt, words_of
 from tq.runner.alarms import Alarm, Alarms
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
@@ -28,6 +28,9 @@ from tq.runner.slots import Line, Slots
 __all__ = ["Bodies", "Finish", "HandOver", "Write"]
 
 log = logging.getLogger("tq.runner")
+
+SLICE = 0.01
+"""Seconds after which the event loop has its turn, however many bodies could be started."""
 
 Finish = Callable[[Execution, Outcome], None]
 
@@ -82,53 +85,40 @@ class Bodies:
         self._look = look
         self._context = copy_context()
         """What bodies find around them: nothing of the body before, nor of whoever freed their slot."""
-        self._carried = False
-        """Whether an asyncio task is on its way to run what is ready."""
+        self._starting = False
+        """Whether the event loop was asked to start what is ready."""
 
     def start_ready(self) -> None:
         """See to it that every body that has a slot is started, when the event loop comes round."""
-        if not self._carried and self._slots.ready:
-            self._carried = True
-            self._spawner.spawn(self._carry(), "tq", self._context.copy())
+        if not self._starting and self._slots.ready:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start)
 
-    async def _carry(self) -> None:
-        """Run bodies in turn, for as long as each of them ends without having waited.
+    def _start(self) -> None:
+        """Start bodies, each in an asyncio task of its own that runs at once, up to where it first waits.
 
-        An asyncio task for every body would cost more than all else that is done for it. So one task carries those
-        that need none of their own; a body that waits keeps the task that it is in, and the next ones get another. A
-        task is left as well by a body that changed its context variables, or cancelled it: no body finds anything of
-        the one before.
+        Called by the event loop, which has its turn again after a while, whatever is left.
         """
+        until = self._clock.monotonic() + SLICE
         try:
-            waiting = self._in_turn(cast("asyncio.Task[None]", asyncio.current_task()))
-        finally:
-            self._carried = False
-            self.start_ready()
-        if waiting is not None:
-            await go_on(*waiting)
-
-    def _in_turn(self, carrier: asyncio.Task[None]) -> tuple[Coroutine[Any, Any, None], object] | None:
-        """Run bodies; return the first that waits, and for what. After some the event loop has its turn anyway."""
-        for _ in range(self._slots.concurrency):
-            if (started := self._slots.start()) is None:
-                break
-            line, group = started
-            if line.registration.options.multiple:
-                self._spawner.spawn(self._run_group(line, group), "tq", self._context.copy())
-                continue
-            group[0].body_task = carrier
-            body = self._run(line, group[0])
-            try:
-                return body, body.send(None)
-            except StopIteration:
-                if carrier.cancelling() or copy_context() != self._context:
+            while not self._spawner.closed and (started := self._slots.start()) is not None:
+                line, group = started
+                if line.registration.options.multiple:
+                    self._spawner.spawn(self._run_group(line, group), "tq", self._context.copy())
+                else:
+                    self._spawner.begin(self._run(line, group[0]), self._context.copy())
+                if self._clock.monotonic() >= until:
                     break
-        return None
+        finally:
+            self._starting = False
+            if not self._spawner.closed:
+                self.start_ready()
 
     # --- one task -------------------------------------------------------------------------------------------------
 
     async def _run(self, line: Line, execution: Execution) -> None:
         registration = line.registration
+        execution.body_task = asyncio.current_task()
         execution.started_at = self._clock.now()
         alarms = self._set_alarms(line, execution) if registration.timed else ()
         token = None
@@ -152,9 +142,10 @@ class Bodies:
                 alarm.cancel()
         if execution.interrupted is not None and (current := asyncio.current_task()) is not None:
             current.uncancel()
-        execution.body_task = None  # what comes in this asyncio task after it is none of its business
-        self._finish(execution, outcome)
-        self._free(line, execution)
+        try:
+            self._finish(execution, outcome)
+        finally:
+            self._free(line, execution)
 
     def _set_alarms(self, line: Line, execution: Execution) -> tuple[Alarm, ...]:
         options = line.registration.options
@@ -172,7 +163,7 @@ class Bodies:
             self._slots.end(line)
             if line.limited:
                 self._look()  # while its line was full, claims were told nothing of what waits for it
-        if not self._carried:
+        if not self._starting:
             self.start_ready()
 
     async def _prepared(self, execution: Execution, registration: Registration) -> Outcome | None:
@@ -358,4 +349,4 @@ class Bodies:
 def _unfit(execution: Execution, error: Exception) -> Failed:
     """Return the end of a task that cannot even be begun: unended, it would keep its slot and its lease for ever."""
     log.error("task %s cannot be run; it ends as a dead letter", execution.id, exc_info=error)
-    return Failed(f"it could not be run: {error}", final=True, exception=error)
+    return Failed(f"it could not be run: {words_of(error)}", final=True, exception=error)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from tq.clock import Clock
 from tq.model import SUCCEEDED, Delivery, Failed, Outcome, Rearm, Receipt, Settlement
 from tq.ports import Continuation
+from tq.runner.actions import words_of
 from tq.runner.commit import Pending
 from tq.runner.execution import Execution, Interruption
 from tq.runner.gate import policy_of
@@ -98,17 +99,16 @@ class Endings:
             self.pending.append(Pending(done(execution.delivery), execution, outcome))
         else:
             try:
-                settlement = self._settlement(execution, outcome, said, self._continuations)
+                settlement = self._settlement(execution, outcome, said)
             except Exception as error:  # a continuation's fault must not leave a task without an end
                 log.exception("what follows task %s cannot be decided; it ends as a dead letter", execution.id)
-                failed = Failed(f"what follows it could not be decided: {error}", final=True, exception=error)
-                settlement = self._settlement(execution, failed, _NOTHING_SAID, ())
+                why = f"what follows it could not be decided: {words_of(error)}"
+                failed = Failed(why, final=True, exception=error)
+                settlement = settle(execution.delivery, failed, policy_of(execution), self._clock.now())
             self.pending.append(Pending(settlement, execution, outcome))
         return True
 
-    def _settlement(
-        self, execution: Execution, outcome: Outcome, said: Said, continuations: Sequence[Continuation]
-    ) -> Settlement:
+    def _settlement(self, execution: Execution, outcome: Outcome, said: Said) -> Settlement:
         concerns_others = execution.concerns_others or said.flows
         return settle(
             execution.delivery,
@@ -117,14 +117,14 @@ class Endings:
             self._clock.now(),
             execution.ended_task if concerns_others else None,
             said,
-            continuations,
+            self._continuations,
             2.0 * self._rng() - 1.0 if isinstance(outcome, Failed) else 0.0,
         )
 
     def refused(self, execution: Execution, error: Exception) -> Pending:
         """The backend refuses what this task's ending holds: it ends as a dead letter with the server's error."""
         outcome = Failed(f"the outcome could not be stored: {error}", final=True, exception=error)
-        return Pending(self._settlement(execution, outcome, _NOTHING_SAID, self._continuations), execution, outcome)
+        return Pending(self._settlement(execution, outcome, _NOTHING_SAID), execution, outcome)
 
     def give_back(self, delivery: Delivery) -> None:
         """Return a delivery of a task whose body, under a lease that ran out, still runs here.

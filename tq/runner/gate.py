@@ -11,10 +11,25 @@ from tq.runner.execution import Execution
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.settle import Policy, convicted, unknown
 
-__all__ = ["SUSPECT_FROM", "inspect", "policy_of", "stand_in"]
+__all__ = ["SUSPECT_FROM", "admit", "inspect", "policy_of", "stand_in"]
 
 SUSPECT_FROM = 2
 """Crashes from which on a delivery runs alone."""
+
+
+def admit(
+    delivery: Delivery, executors: TaskQueuesManager, now: float, unknown_grace: float, consumer_id: str
+) -> Execution:
+    """Return what `inspect` does; of a body that it cannot even look at, an execution that ends unrun.
+
+    Whatever is wrong with one delivery must not bring down the worker, and with it all the others.
+    """
+    try:
+        return inspect(delivery, executors, now, unknown_grace, consumer_id)
+    except Exception as error:  # noqa: BLE001 -- bytes may hold anything, a later version's mistakes too
+        execution = Execution(delivery, stand_in(delivery), None, consumer_id)
+        execution.unrun = Failed(f"it could not be looked at: {error!r}", final=True, exception=error)
+        return execution
 
 
 def inspect(

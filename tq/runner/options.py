@@ -93,6 +93,8 @@ def options_from(what: str, **given: Unpack[OptionArguments]) -> ExecutorOptions
     for name in ("store_on_failure", "store_on_success", "multiple", "parallel"):
         if name in values and not isinstance(values[name], bool):
             raise RegistrationError(f"{what}: {name} is refused: got {values[name]!r}; give True or False")
+    if values.get("multiple") and values.get("parallel"):
+        raise RegistrationError(f"{what}: give multiple or parallel: groups run one at a time, or up to concurrency=…")
     key = values.get("partition_key")
     if key is not None and not callable(key):
         raise RegistrationError(f"{what}: partition_key is refused: got {key!r}; give a function of the payload")

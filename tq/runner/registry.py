@@ -129,10 +129,10 @@ class TaskDecorator(Protocol):
     """What `.task` returns: takes a function of a payload, or of nothing."""
 
     @overload
-    def __call__(self, function: Callable[[], R], /) -> TaskFunction[None, [], R]: ...
+    def __call__(self, function: Callable[Concatenate[P, A], R], /) -> TaskFunction[P, A, R]: ...
 
     @overload
-    def __call__(self, function: Callable[Concatenate[P, A], R], /) -> TaskFunction[P, A, R]: ...
+    def __call__(self, function: Callable[[], R], /) -> TaskFunction[None, [], R]: ...
 
 
 class ExecutorFunction(Generic[P]):
@@ -233,6 +233,9 @@ class TaskQueuesManager:
     def _add(self, registration: Registration) -> None:
         if not _is_name(registration.type):
             raise RegistrationError(f"type: got {registration.type!r}; give a name")
+        if registration.options.multiple and registration.target is None:
+            what = _what(registration.type, registration.queue)
+            raise RegistrationError(f"{what}: multiple is for objects with on_tasks: use .register")
         self.queue(registration.queue)
         pair = registration.queue, registration.type
         before = self._executors.get(pair)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import TypedDict
 
 from tq.clock import seconds
 from tq.errors import InvalidInputError
 
-__all__ = ["WorkerSettings"]
+__all__ = ["WorkerOptions", "WorkerSettings"]
+
+
+class WorkerOptions(TypedDict, total=False):
+    """The fields of `WorkerSettings`, as keywords."""
+
+    concurrency: int
+    lease: float | timedelta
+    stall_limit: float | timedelta
+    unknown_grace: float | timedelta
+    grace_period: float | timedelta
+    thread_count: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,8 @@ def read_signature(
     if first is Source.TASK and Source.ACTIONS not in sources:
         raise RegistrationError(f"{what}: it must take (task, actions); use .task for a function of its payload")
     called = function if inspect.isroutine(function) else type(function).__call__
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise RegistrationError(f"{what}: it yields, and nobody would run it: let it return a value instead")
     is_async = inspect.iscoroutinefunction(called)
     returns = hints.get("return", Any)
     return Signature(tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async)

@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import count
 
 from tq.clock import Clock
@@ -37,7 +37,7 @@ from tq.runner.commit import Committer, Note
 from tq.runner.endings import Endings
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
-from tq.runner.gate import inspect
+from tq.runner.gate import admit
 from tq.runner.handover import HandOver
 from tq.runner.invoke import Resources
 from tq.runner.keeper import LeaseKeeper
@@ -81,7 +81,7 @@ class Worker(Service):
         super().__init__()
         self.worker_id = worker_id
         self.queues = tuple(queues)
-        self._consumer_id = cache(self._name_consumer)
+        self._consumer_id = cache(partial("{}:{}".format, backend.queue.name))
         self.settings = settings
         self._backend = backend
         self._executors = executors
@@ -224,7 +224,7 @@ class Worker(Service):
                 self.interrupt(before, Interruption.LOST)
                 self._endings.give_back(delivery)
                 continue
-            execution = inspect(delivery, self._executors, now, grace, consumer_id(delivery.message.queue))
+            execution = admit(delivery, self._executors, now, grace, consumer_id(delivery.message.queue))
             execution.started_at = now
             held[execution.id] = execution
             if execution.unrun is not None:
@@ -236,9 +236,6 @@ class Worker(Service):
             elif execution.registration is not None:
                 self._slots.offer(execution, execution.registration)
         self._bodies.start_ready()
-
-    def _name_consumer(self, queue: str) -> str:
-        return f"{self._backend.queue.name}:{queue}"
 
     def _end_unrun(self, execution: Execution, outcome: Outcome) -> None:
         if isinstance(outcome, Released):
@@ -270,12 +267,16 @@ class Worker(Service):
     # --- suspects -------------------------------------------------------------------------------------------------
 
     def _next_suspect(self) -> None:
-        """Run a suspect once nothing else runs here; it is marked as alone before it starts (design 1.4)."""
+        """Run a suspect once no slot is taken; it is marked as alone before it starts (design 1.4).
+
+        Long runs that were handed over may go on beside it. Then it is not marked: should the worker die, it may have
+        been they.
+        """
         if self._slots.running or self._slots.waiting or (suspect := self._suspects.next()) is None:
             return
 
         async def alone(execution: Execution) -> None:
-            if not await self._noted(Note(solo=execution.delivery.receipt)):
+            if not self._endings.handed_off and not await self._noted(Note(solo=execution.delivery.receipt)):
                 execution.interrupt(Interruption.LOST)
                 self._finish(execution, Released())
             elif execution.registration is not None and not execution.settled:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+
+from tq.ports import observer
 
 __all__ = ["Probe", "Seen"]
 
@@ -24,7 +26,21 @@ class Seen(NamedTuple):
         return self.args[0] if self.args else None
 
 
-class Probe:
+if TYPE_CHECKING:
+
+    class _Hears(
+        observer.TaskLifecycleProvider,
+        observer.WorkerLifecycleProvider,
+        observer.FlowLifecycleProvider,
+        observer.QueueLifecycleProvider,
+        observer.NotificationProvider,
+    ):
+        """Tells checkers that a probe is any provider; it inherits nothing: methods of its own would hear nothing."""
+else:
+    _Hears = object
+
+
+class Probe(_Hears):
     """Collects events in order.
 
     Give it as a callback (`probe(event)`), or as a provider of callbacks: whatever name begins with `on_` is one, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tq import Actions, Task, TaskQueuesManager
@@ -32,8 +33,16 @@ def registration(function: Any = None, type: str = "work", **options: Any) -> Re
     async def work(task: Task[Any], actions: Actions) -> None:
         actions.success(task)
 
+    class Groups:
+        async def on_tasks(self, tasks: Sequence[Task[Any]], actions: Actions) -> None:
+            for task in tasks:
+                actions.success(task)
+
     executors = TaskQueuesManager()
-    executors.executor(type, **options)(function or work)
+    if options.get("multiple"):
+        executors.register(type, Groups(), **options)
+    else:
+        executors.executor(type, **options)(function or work)
     return executors.registrations()[0]
 
 

@@ -11,7 +11,7 @@ from tq import Actions, Task, TaskQueuesManager
 from tq.clock import to_datetime
 from tq.model import Delivery, Failed, Released, TaskStatus
 from tq.runner.execution import Execution
-from tq.runner.gate import inspect, policy_of, stand_in
+from tq.runner.gate import admit, inspect, policy_of, stand_in
 
 from .making import NOW, delivery, execution, message, registration
 
@@ -69,6 +69,19 @@ def test_bytes_that_are_no_task_end_at_once_under_their_own_name() -> None:
     body = look(of).body
     assert (body["id"], body["type"], body["queue"]) == ("t-1", "unreadable", "default")
     assert stand_in(of) == body
+
+
+def test_what_cannot_even_be_looked_at_ends_unrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One delivery must not bring down the worker with all the others."""
+
+    def fails(_: bytes) -> Any:
+        raise TypeError("nobody thought of this")
+
+    monkeypatch.setattr("tq.runner.gate.decode_body", fails)
+    unrun = admit(delivery(message()), TaskQueuesManager(), NOW, 3600, "memory:default").unrun
+    assert isinstance(unrun, Failed)
+    assert unrun.final
+    assert "nobody thought of this" in unrun.error
 
 
 def test_an_unknown_format_waits_like_an_unknown_type() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ async def test_next_returns_each_event_once(probe: Probe) -> None:
 
 
 async def test_a_probe_is_a_provider_of_callbacks(probe: Probe) -> None:
-    probe.on_task_completed({"task_id": "a"})
+    told: Any = {"task_id": "a"}
+    probe.on_task_completed(told)
     assert await probe.next("on_task_completed") == Seen("on_task_completed", ({"task_id": "a"},))
     assert probe.of("on_task_failed") == []
     assert not hasattr(probe, "emit")
