@@ -8,13 +8,19 @@ python -m tests.crash report
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests import servers
 from tests.crash.matrix import Case, play
-from tests.crash.report import FIRST_SEED, REPORT, SEEDS, Tally, play_seeds, render, strike_all
+from tests.crash.report import FIRST_SEED, REPORT, SEEDS, Tally, play_seeds, render, strike_all, with_summary
+from tests.house.tree import ROOT
 from tq.testing import Fault, run_virtual
+
+README = ROOT / "README.md"
 
 
 def show(home: str, scenario: str, fault: str = Fault.BEFORE, number: str = "0") -> bool:
@@ -38,23 +44,26 @@ def seeds(span: str) -> bool:
     return not wrong
 
 
-def report() -> bool:
-    """Play everything and write the report."""
-    tally = Tally(strike_all(), play_seeds(range(FIRST_SEED, FIRST_SEED + SEEDS)))
+def report(thinner: str = "1") -> bool:
+    """Play everything, or one call in so many of it; write the report, and its summary into the README."""
+    tally = Tally(strike_all(int(thinner)), play_seeds(range(FIRST_SEED, FIRST_SEED + SEEDS)), int(thinner))
     REPORT.write_text(render(tally), encoding="utf-8")
+    README.write_text(with_summary(README.read_text(encoding="utf-8"), tally), encoding="utf-8")
     print("\n".join(tally.wrong) or f"{REPORT.name} is written: {tally.runs():,} runs, all sound")
     return not tally.wrong
 
 
 def main(*words: str) -> int:
     logging.disable()  # what goes wrong is wanted, and logged a hundred thousand times
-    match words:
-        case ("seeds", span):
-            return not seeds(span)
-        case ("report",):
-            return not report()
-        case _:
-            return not show(*words)
+    with servers.redis() if words[0] in {"redis", "report"} else nullcontext("") as url:
+        os.environ["TQ_TEST_REDIS_URL"] = url
+        match words:
+            case ("seeds", span):
+                return not seeds(span)
+            case ("report", *thinner):
+                return not report(*thinner)
+            case _:
+                return not show(*words)
 
 
 if __name__ == "__main__":

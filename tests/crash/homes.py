@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from tq.clock import Clock
 from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore
 from tq.ports import Backend, EntityProjectionProvider, ProjectionQuery
 from tq.testing import Faults
+from tq_redis import RedisBackend
 from tq_sqlite import SqliteBackend, SqliteSettings
 
 __all__ = ["HOMES", "Home"]
@@ -50,6 +53,25 @@ def sqlite(clock: Clock, folder: Path) -> Home:
 
     def opened() -> SqliteBackend:
         every.append(SqliteBackend(SqliteSettings(path=str(path), synchronous="OFF"), clock))
+        return every[-1]
+
+    def parts(faults: Faults) -> Parts:
+        return parts_of(faults.backend(opened()))
+
+    async def close() -> None:
+        for backend in every:
+            await backend.close()
+
+    return Home(parts=parts, backend=opened(), close=close)
+
+
+def redis(clock: Clock, _: Path) -> Home:
+    """A namespace of the server that `TQ_TEST_REDIS_URL` names; every process connects anew."""
+    url = f"{os.environ['TQ_TEST_REDIS_URL']}?namespace=tq-{uuid.uuid4().hex}"
+    every: list[RedisBackend] = []
+
+    def opened() -> RedisBackend:
+        every.append(RedisBackend.open(url, clock=clock))
         return every[-1]
 
     def parts(faults: Faults) -> Parts:
@@ -118,6 +140,7 @@ def plain(clock: Clock, parts: Parts) -> Backend:
 HOMES: dict[str, Callable[[Clock, Path], Home]] = {
     "memory": memory,
     "sqlite": sqlite,
+    "redis": redis,
     "servers": servers,
     "stream": stream,
     "memory+sqlite": kept,

@@ -15,6 +15,13 @@ from tests.crash.scenarios import SCENARIOS
 from tq.testing import Fault, run_virtual
 
 
+@pytest.fixture(autouse=True)
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let homes on a server find it."""
+    if "redis" in request.node.callspec.params.values():
+        monkeypatch.setenv("TQ_TEST_REDIS_URL", request.getfixturevalue("redis_server"))
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("home", HOMES)
 def test_a_scenario_ends_well_where_nothing_goes_wrong(home: str, scenario: str, tmp_path: Path) -> None:

@@ -161,6 +161,13 @@ async def test_an_outage_loses_the_answer_on_its_way_and_then_every_call(clock: 
     assert met(plan, "queue.add") == [None]
 
 
+async def test_after_its_end_a_plan_lets_nothing_go_wrong(clock: VirtualClock) -> None:
+    plan = plans.until(clock, clock.now() + 5.0, plans.on("a", Fault.HANG, times=9))
+    assert met(plan, "a", "b") == ["hang", None]
+    await clock.sleep(5.0)
+    assert met(plan, "a") == [None]
+
+
 async def test_what_went_wrong_is_printed_as_the_plan_that_does_it_again(clock: VirtualClock) -> None:
     faults = Faults(plans.dice(3, 0.2, [Fault.BEFORE, Fault.AFTER]))
     queue = faults.queue(MemoryQueue(clock=clock))
