@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +25,8 @@ from tq import (
 from tq.clock import to_datetime
 from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore
 from tq.model import Place, Projection
-from tq.testing import VirtualClock
+from tq.ports import ProjectionQuery
+from tq.testing import Fault, Faults, VirtualClock, plans
 from tq_sqlite import SqliteBackend, SqliteSettings
 
 Parts = dict[str, Any]
@@ -316,6 +317,27 @@ async def test_rows_of_a_server_at_hand_ride_with_the_commit(clock: VirtualClock
     [task_id] = await handler.add_tasks([Task(type="work", entity=Entity("Item", "i-1"))])
     await clock.sleep(1)
     assert (await rows.get_projections([task_id]))[task_id].status is TaskStatus.EXECUTED
+    await handler.close()
+
+
+@pytest.mark.spec("ENT-09", "INV-07")
+async def test_a_last_row_that_a_server_at_hand_did_not_take_comes_by_itself(clock: VirtualClock) -> None:
+    """It waited in the outbox for the next row, which may never come."""
+    faults, executors = Faults(plans.at(3, Fault.BEFORE)), TaskQueuesManager()
+    rows = faults.backend(MemoryBackend(clock=clock)).projections
+
+    @executors.executor("work")
+    async def work(task: Task[Any], actions: Actions) -> None:
+        actions.success(task)
+
+    parts: Parts = {"queue": MemoryQueue(clock=clock), "store": MemoryStore(clock=clock), "projections": rows}
+    handler = TaskHandler(executors=executors, clock=clock, **parts)
+    await handler.start()
+    [task_id] = await handler.add_tasks([Task(type="work", entity=Entity("Item", "i-1"))])
+    await clock.sleep(5)
+    assert faults.calls[:3] == ["projections.upsert_projections"] * 3, "scheduled, processing, executed"
+    assert (await cast("ProjectionQuery", rows).get_projections([task_id]))[task_id].status is TaskStatus.EXECUTED
+    assert (await handler.backend.store.stats())["outgoing"] == 0
     await handler.close()
 
 

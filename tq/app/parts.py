@@ -31,8 +31,9 @@ def assemble(
 ) -> tuple[Backend, EntityProjectionProvider | None]:
     """Return the backend that these parts make, and the provider that is to be fed from its outbox, if any.
 
-    Parts that all belong to one backend are that backend, with its atomic commit. A projection provider of another
-    server, or of the user's own, never holds up a commit: its rows go by the outbox. Where none is given, rows are kept
+    Parts that all belong to one backend are that backend, with its atomic commit. A projection provider of the user's
+    own never holds up a commit: its rows go by the outbox. One of another server is written to by the commit, and what
+    it did not take then goes by the outbox, too. Where none is given, rows are kept
     with the store; where that keeps none, nowhere: an outbox that nobody reads would grow for ever.
 
     Raises:
@@ -54,9 +55,9 @@ def assemble(
         projections = NoRows() if kept_by is None or kept_by.projections is None else kept_by.projections
     near = projections if _home(projections) is not None or isinstance(projections, NoRows) else None
     composite = CompositeBackend(queue, store, barrier, near, clock=clock, remember=remember)
-    if near is projections:
+    if isinstance(near, NoRows):
         return composite, None
-    return OutboxBackend(composite), projections
+    return composite if near is projections else OutboxBackend(composite), projections
 
 
 def _home(part: object) -> Backend | None:
