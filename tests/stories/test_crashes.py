@@ -192,3 +192,22 @@ async def test_a_stop_whose_grace_is_over_releases_what_runs(url: str, clock: Vi
     assert await second.task(task_id).status() is TaskStatus.EXECUTED
     await second.close()
     await backend.close()
+
+
+async def test_in_a_killed_worker_nothing_begins_any_more(url: str, clock: VirtualClock) -> None:
+    executors, began = TaskQueuesManager(), list[int]()
+
+    @executors.task("work", concurrency=1)
+    async def work(payload: int) -> None:
+        began.append(payload)
+        await asyncio.sleep(1e9)
+
+    backend = connect(url, clock=clock)
+    worker = TaskHandler.on(backend, executors, clock=clock)
+    await worker.add_tasks([work.task(number) for number in range(3)])
+    await worker.start()
+    await clock.sleep(1)
+    await worker.kill()
+    await clock.sleep(1)
+    assert began == [0], "a body that is cancelled makes room for nobody"
+    await backend.close()
