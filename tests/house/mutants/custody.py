@@ -132,13 +132,13 @@ SEVERAL_SERVERS = (
             "        await self._ledger.record(fresh, now)\n        return",
             "        await self._custodian.end(fresh)\n",
         ),
-        by=f"{CRASHES}[before-able]",
+        by=f"{CRASHES}[die-before-able]",
     ),
     mutant(
         "acknowledged before its effects",
         "tq/runner/composite/backend.py",
         ahead("        duplicates, known = await self._carry(", "        await self._custodian.end(works)\n"),
-        by=f"{CRASHES}[before-able]",
+        by=f"{CRASHES}[die-before-able]",
     ),
     mutant(
         "the last outcome recorded counts",
@@ -165,6 +165,6 @@ SEVERAL_SERVERS = (
             "        sent = await self._dispatch(over, now)\n",
             "        await self._barrier.confirm_join([(it.id, it.flow.generation) for it in over])\n",
         ),
-        by=f"{CRASHES}[before-able]",
+        by=f"{CRASHES}[die-before-able]",
     ),
 )

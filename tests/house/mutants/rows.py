@@ -29,4 +29,13 @@ PROJECTIONS = (
         ("row.version > old.version", "row.version >= old.version"),
         by=memory("test_the_first_of_equal_versions_stays", "TestMemoryProjections"),
     ),
+    mutant(
+        "what the provider of another server did not take is fed by nobody",
+        "tq/app/parts.py",
+        (
+            "return composite if near is projections else OutboxBackend(composite), projections",
+            "return composite, None",
+        ),
+        by=story("across_servers", "a_last_row_that_a_server_at_hand_did_not_take_comes_by_itself"),
+    ),
 )
