@@ -20,7 +20,6 @@ from tq.testing import Account, take_snapshot, violations
 
 pytestmark = [pytest.mark.crash, pytest.mark.realtime]
 
-UNDER_FIRE = 20.0
 TASKS = 1500
 PARENTS = 150
 SHOWN = 20
@@ -76,7 +75,7 @@ async def under_fire(target: Target, notes: Path, dice: random.Random, words: st
         workers = Workers(target, notes, 3)
         adding = asyncio.create_task(go_on_adding(handler, account, random.Random(dice.random())))
         try:
-            shots = await fire(handler, workers, target, account, dice, UNDER_FIRE)
+            shots = await fire(handler, workers, target, account, dice)
             adding.cancel()
             began = time.monotonic()
             await quiet(handler, workers)
