@@ -24,8 +24,8 @@ LEASE = 1.5
 SHOTS = 50
 UNDER_FIRE = 60.0
 """Seconds within which they are fired: on a busy machine there are fewer."""
-LAST = 180.0
-"""Seconds that a run may take to become quiet once nobody shoots any more."""
+LAST = 60.0
+"""Seconds for which nothing may end, once nobody shoots any more, unless everything has."""
 SOME = 5
 
 
@@ -131,16 +131,18 @@ async def quiet(handler: TaskHandler, workers: Workers) -> None:
     """Return when nothing is left to do.
 
     Raises:
-        AssertionError: it takes too long; tells what is left.
+        AssertionError: it does not go on; tells of some that is left.
     """
-    left: object = None
-    for _ in range(int(LAST / 0.5)):
+    left, ended, since = list[object](), -1, handler.clock.monotonic()
+    while handler.clock.monotonic() - since < LAST:
         await asyncio.sleep(0.5)
         workers.revive()
         with suppress(BackendError):
             left = await what_is_left(handler)
             if not left:
                 return
+            if (records := (await handler.backend.store.stats())["records"]) != ended:
+                ended, since = records, handler.clock.monotonic()
     raise AssertionError(f"it does not become quiet: {left}")
 
 

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.realtime]
 
 TASKS = 1500
 PARENTS = 150
+ADDED = 100
+"""Times that tasks and a flow are added later."""
 SHOWN = 20
 """Faults that are told of: of one fault there may be hundreds."""
 WIDTHS = (0, 1, 5, 20, 700)
@@ -48,7 +50,7 @@ async def given(handler: TaskHandler, account: Account, dice: random.Random) -> 
 
 async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Random) -> None:
     """Add more while everybody is shot at: what is acknowledged counts."""
-    while True:
+    for _ in range(ADDED):
         await asyncio.sleep(0.2)
         try:
             account.accept(*await handler.add_tasks(drawn(dice, 20)))

@@ -1,4 +1,7 @@
-"""Every mutant still applies to the source; whether the suite notices it is what `make mutations` tells."""
+"""Every mutant still applies, and its tests are there; whether they notice it is what `make mutations` tells."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,13 @@ from tests.house.tree import ROOT
 def test_a_mutant_applies_and_compiles(mutant: Mutant) -> None:
     text = broken(mutant, (ROOT / mutant.file).read_text(encoding="utf-8"))
     compile(text, mutant.file, "exec")
+
+
+def test_the_tests_that_are_to_notice_mutants_are_there() -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    asked = sorted({test for mutant in MUTANTS for test in mutant.tests})
+    collected = subprocess.run([*command, *asked], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert collected.returncode == 0, collected.stdout
 
 
 def test_mutants_have_names_of_their_own() -> None:
