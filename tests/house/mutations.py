@@ -39,6 +39,8 @@ class Fate(StrEnum):
 
     KILLED = "killed"
     HUNG = "hung"
+    SKIPPED = "skipped"
+    """The server that its tests need is not here."""
     SURVIVED = "SURVIVED"
     USELESS = "USELESS"
     """Its tests could not even be collected, or it does not apply: it says nothing about the suite."""
@@ -99,7 +101,7 @@ class Copy:
         self._changes += 1
         os.utime(path, (self._changes, self._changes))
 
-    def run(self, tests: Sequence[str]) -> tuple[int | None, str]:
+    def run(self, tests: Sequence[str], patience: float = HANGS) -> tuple[int | None, str]:
         """Run tests until one fails; return the exit code, None where it took too long, and what was printed."""
         paths = os.pathsep.join([str(self.folder), str(self.folder / "adapters")])
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests]
@@ -109,7 +111,7 @@ class Copy:
                 command, cwd=self.folder, env=environment, stdout=printed, stderr=subprocess.STDOUT, text=True
             )
             try:
-                code = process.wait(HANGS)
+                code = process.wait(patience)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -130,6 +132,8 @@ def look(copy: Copy, mutant: Mutant) -> Seen:
     match code:
         case None:
             return Seen(mutant, Fate.HUNG, ", ".join(mutant.tests), taken)
+        case 0 if " passed" not in printed:
+            return Seen(mutant, Fate.SKIPPED, printed.strip().rpartition("\n")[2], taken)
         case 0:
             return Seen(mutant, Fate.SURVIVED, ", ".join(mutant.tests), taken)
         case 1 if (failed := FAILED.search(printed)) is not None:
@@ -154,7 +158,7 @@ def main(words: Sequence[str]) -> int:
                 copies.put(copy)
 
         first = copies.get()
-        code, printed = first.run(sorted({test for mutant in mutants for test in mutant.tests}))
+        code, printed = first.run(sorted({test for mutant in mutants for test in mutant.tests}), 10 * HANGS)
         copies.put(first)
         if code != 0:
             print(printed, "\nthese tests fail without any mutant", file=sys.stderr)
@@ -164,7 +168,8 @@ def main(words: Sequence[str]) -> int:
             found.append(seen)
             print(seen, flush=True)
     bad = [seen for seen in found if seen.fate in (Fate.SURVIVED, Fate.USELESS)]
-    print(f"{len(found) - len(bad)} of {len(found)} mutants are noticed")
+    noticed = [seen for seen in found if seen.fate in (Fate.KILLED, Fate.HUNG)]
+    print(f"{len(noticed)} of {len(found)} mutants are noticed")
     return 1 if bad or not found else 0
 
 

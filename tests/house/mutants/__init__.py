@@ -8,7 +8,8 @@ from .custody import CUSTODY, SEVERAL_SERVERS
 from .flows import FLOWS, RECONCILING
 from .mutant import Mutant
 from .rows import PROJECTIONS
+from .servers import SERVERS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = (*CUSTODY, *SEVERAL_SERVERS, *FLOWS, *RECONCILING, *PROJECTIONS)
+MUTANTS = (*CUSTODY, *SEVERAL_SERVERS, *FLOWS, *RECONCILING, *PROJECTIONS, *SERVERS)

@@ -1,0 +1,70 @@
+"""The same faults in what runs on a server: scripts of Redis, functions of PostgreSQL."""
+
+from .mutant import Mutant, mutant
+
+__all__ = ["SERVERS"]
+
+
+def redis(test: str, suite: str = "TestRedisBackend") -> str:
+    return f"tests/contracts/test_redis.py::{suite}::test_{test}"
+
+
+def postgres(test: str, suite: str = "TestPostgresBackend") -> str:
+    return f"tests/contracts/test_postgres.py::{suite}::test_{test}"
+
+
+REDIS = (
+    mutant(
+        "effects of a lost lease are written (Redis)",
+        "adapters/tq_redis/lua/commit.lua",
+        ("if packed ~= '' and not read.lost[receipt(ids[i], token)] then", "if packed ~= '' then"),
+        by=redis("a_settlement_that_lost_its_lease_has_no_effect_whatever"),
+    ),
+    mutant(
+        "a counter instead of a set (Redis)",
+        "adapters/tq_redis/lua/marks.lua",
+        (
+            "if not marks.record(flow, mark.index, mark.ended) then\n    return false\n  end",
+            "marks.record(flow, mark.index, mark.ended)",
+        ),
+        by=redis("another_value_for_a_member_does_not_complete_for_a_missing_one", "TestRedisBarrier"),
+    ),
+    mutant(
+        "a closed flow goes on counting (Redis)",
+        "adapters/tq_redis/lua/marks.lua",
+        ("if flow.verdict ~= '' then\n    if succeeded", "if flow.verdict == '?' then\n    if succeeded"),
+        by=redis("a_closed_flow_records_nothing", "TestRedisBarrier"),
+    ),
+)
+
+POSTGRES = (
+    mutant(
+        "an outcome without its lease is written (PostgreSQL)",
+        "adapters/tq_postgres/sql/leases.sql",
+        (
+            "WHERE m.id = u.id AND m.token = u.token AND m.token <> ''\n        RETURNING u.place, m.lane",
+            "WHERE m.id = u.id\n        RETURNING u.place, m.lane",
+        ),
+        by=postgres("a_settlement_that_lost_its_lease_has_no_effect_whatever"),
+    ),
+    mutant(
+        "a crash counts as a retry (PostgreSQL)",
+        "adapters/tq_postgres/sql/claims.sql",
+        ("crashes = m.crashes + 1,", "crashes = m.crashes + 1, attempt = m.attempt + 1,"),
+        by=postgres("a_retry_is_no_crash_and_a_crash_no_retry", "TestPostgresQueue"),
+    ),
+    mutant(
+        "a closed flow goes on counting (PostgreSQL)",
+        "adapters/tq_postgres/sql/flows.sql",
+        ("WHERE f.verdict IS NULL AND u.idx BETWEEN", "WHERE u.idx BETWEEN"),
+        by=postgres("a_closed_flow_records_nothing", "TestPostgresBarrier"),
+    ),
+    mutant(
+        "a deadline is closed over a closed flow (PostgreSQL)",
+        "adapters/tq_postgres/sql/flows.sql",
+        ("u WHERE f.id = u.flow AND f.verdict IS NULL\n", "u WHERE f.id = u.flow\n"),
+        by=postgres("a_closed_flow_is_not_aborted", "TestPostgresBarrier"),
+    ),
+)
+
+SERVERS: tuple[Mutant, ...] = (*REDIS, *POSTGRES)
