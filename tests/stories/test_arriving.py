@@ -140,7 +140,7 @@ class Keyed:
 
 @pytest.mark.spec("ADD-07", "D-64")
 async def test_the_executor_chooses_the_partition_key_on_every_route(url: str, clock: VirtualClock) -> None:
-    executors, seen = TaskQueuesManager(), list[Task[Any]]()
+    executors, seen, derived = TaskQueuesManager(), list[Task[Any]](), list[str]()
     executors.register("class", Keyed(seen))
 
     @executors.executor("function", partition_key=lambda order: order.customer)
@@ -150,7 +150,9 @@ async def test_the_executor_chooses_the_partition_key_on_every_route(url: str, c
 
     @executors.executor("parent")
     async def parent(task: Task[Any], actions: Actions) -> None:
-        actions.add_tasks([Task(type="function", id="child", payload={"number": 1, "customer": "kid"})])
+        children = [{"number": 1, "customer": "kid"}, {"number": 2, "customer": "tot"}]
+        actions.add_tasks([Task(type="function", id="child", payload=children[0])])
+        derived.extend(actions.add_tasks([Task(type="function", payload=children[1])]))
         actions.success(task)
 
     @executors.executor("join")
@@ -179,6 +181,7 @@ async def test_the_executor_chooses_the_partition_key_on_every_route(url: str, c
         "stored": "bob",
         "later": "ann",
         "child": "kid",
+        derived[0]: "tot",
         f"{flow}.0": "class/ann",
         f"{flow}.1": "eve",
     }

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from tq import Actions, Backoff, Task, TaskHandler, TaskQueuesManager
 from tq.errors import ConfigurationError, MissingPortError, RegistrationError
+from tq.memory import MemoryQueue, MemoryStore
 from tq.testing import Probe, VirtualClock
 from tq.testing.harness import harness
 
@@ -283,9 +284,11 @@ def test_a_function_that_could_not_be_called_is_refused_by_the_name_of_its_argum
 
 @pytest.mark.spec("MGR-04")
 def test_a_missing_part_is_a_construction_error_that_names_it(clock: VirtualClock) -> None:
-    with pytest.raises(MissingPortError, match="queue=") as caught:
-        TaskHandler(clock=clock)
-    assert caught.value.port == "queue"
+    with pytest.raises(MissingPortError, match="queue=") as without_queue:
+        TaskHandler(store=MemoryStore(clock=clock), clock=clock)
+    with pytest.raises(MissingPortError, match="store=") as without_store:
+        TaskHandler(queue=MemoryQueue(clock=clock), clock=clock)
+    assert (without_queue.value.port, without_store.value.port) == ("queue", "store")
 
 
 @pytest.mark.spec("D-87")

@@ -33,9 +33,16 @@ def answering(result: Any, *, result_ttl: float = 0) -> TaskQueuesManager:
 
 @pytest.mark.spec("RES-01", "RES-07")
 @pytest.mark.parametrize("result", PLAIN)
-async def test_a_result_is_kept_as_it_was_given(url: str, clock: VirtualClock, result: Any) -> None:
-    async with harness(answering(result), url=url, clock=clock) as h:
-        [task_id] = await h.run(Task(type="work"))
+@pytest.mark.parametrize("returned", [False, True], ids=["said", "returned"])
+async def test_a_result_is_kept_as_it_was_given(url: str, clock: VirtualClock, result: Any, *, returned: bool) -> None:
+    executors = answering(result)
+
+    @executors.task("function")
+    async def function() -> dict[str, Any] | list[Any] | str | float | None:
+        return result  # type: ignore[no-any-return]
+
+    async with harness(executors, url=url, clock=clock) as h:
+        [task_id] = await h.run(Task(type="function" if returned else "work"))
         kept = await h.handler.task(task_id).result()
         assert kept == result
         assert type(kept) is type(result)

@@ -104,7 +104,7 @@ def test_a_final_failure_is_marked_with_its_error(error: str, told: str) -> None
     assert follow(step(), Failed(error)).marks == (Mark("f", 1, StepStatus.FAIL, 0, None, told),)
 
 
-@pytest.mark.spec("RET-10")
+@pytest.mark.spec("RET-10", "FLOW-22")
 def test_a_failure_that_is_retried_is_not_marked() -> None:
     assert follow(step(), Failed("boom"), final=False) is NO_EFFECTS
 

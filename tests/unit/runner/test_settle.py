@@ -113,7 +113,7 @@ def test_what_a_failure_says_is_merged_into_the_stats_and_reserved_keys_stay() -
     }
 
 
-@pytest.mark.spec("RES-03", "D-60")
+@pytest.mark.spec("RES-03", "D-60", "MOD-05")
 def test_what_tq_did_not_write_itself_is_not_there_under_its_name() -> None:
     forged = {"last_error_stack": "x", "result_dropped": "x", "failed_at": 0, "ignored_reason": "x", "retry_count": 9}
     retried = settle(delivery(), Failed("no", meta=forged), Policy(retries=1), NOW).ending

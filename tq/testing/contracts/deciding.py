@@ -196,6 +196,15 @@ class Deciding(Suite[FlowBarrierProvider]):
             state = (await barrier.get(["f"]))["f"]
             assert (state.verdict, state.trigger) == (Verdict.ABORTED, 3)
 
+    @pytest.mark.spec("FLC-03")
+    async def test_of_failures_that_come_together_the_first_too_many_is_named(self, clock: Clock) -> None:
+        async with self.open(clock) as barrier:
+            for name, allowed, blamed in (("none", 0, 3), ("one", 1, 0), ("two", 2, 2)):
+                await barrier.init_barrier([flow(name, 5, clock.now(), allowed=allowed)])
+                together = [mark(name, 3, FAIL), mark(name, 1), mark(name, 0, CANCELLED), mark(name, 2, FAIL)]
+                (state,) = await barrier.batch_decrement_and_check(together)
+                assert (state.verdict, state.trigger) == (Verdict.ABORTED, blamed)
+
     async def test_enough_successes_complete_whatever_is_open(self, clock: Clock) -> None:
         async with self.open(clock) as barrier:
             await barrier.init_barrier([flow("f", 5, clock.now(), allowed=3, needed=2)])

@@ -72,6 +72,7 @@ class HandingOut(Suite[Custody]):
                 (delivery,) = await take(custody, lease=self.long)
                 await custody.ack([delivery.receipt])
 
+    @pytest.mark.spec("ADP-07")
     async def test_refused_content_keeps_its_whole_call_out(self, clock: Clock) -> None:
         bad = self.bad_text()
         async with self.open(clock) as custody:
