@@ -81,16 +81,20 @@ async def test_a_whole_life_is_three_rows(url: str, clock: VirtualClock) -> None
 
 @pytest.mark.spec("ENT-01", "ENT-03", "D-55")
 async def test_rows_stand_before_what_they_tell_of_can_happen(url: str, clock: VirtualClock) -> None:
-    executors, seen = TaskQueuesManager(), list[str]()
+    executors, seen, children = TaskQueuesManager(), list[str](), list[str]()
+    now, later = to_datetime(clock.now()), to_datetime(clock.now() + 3600)
 
     @executors.executor("work")
     async def work(task: Task[Any], actions: Actions) -> None:
         seen.append(await status(h, task.id))
         actions.success(task)
 
+    @executors.executor("parent")
+    async def parent(task: Task[Any], actions: Actions) -> None:
+        children.extend(actions.add_tasks([work.task(None, entity=ITEM, execute_at=later)]))
+        actions.success(task)
+
     async with harness(executors, url=url, clock=clock) as h:
-        now = to_datetime(clock.now())
-        later = to_datetime(clock.now() + 3600)
         ids = await h.add(
             work.task(None, entity=ITEM),
             work.task(None, entity=ITEM, execute_at=later),
@@ -100,9 +104,10 @@ async def test_rows_stand_before_what_they_tell_of_can_happen(url: str, clock: V
         assert {await status(h, task_id) for task_id in ids} == {"scheduled"}, "on every route"
         made = [await projection(h.handler, task_id) for task_id in ids]
         assert [it.created_at for it in made if it is not None] == [now.timestamp()] * 3 + [now.timestamp() - 60]
-        await h.drain()
+        await h.run(parent.task(None))
         assert seen == ["processing"] * 3
-        assert await status(h, ids[1]) == "scheduled", "it is not processing before it starts"
+        waiting = [await status(h, task_id) for task_id in (ids[1], *children)]
+        assert waiting == ["scheduled"] * 2, "it is not processing before it starts, whoever added it"
 
 
 @pytest.mark.spec("ENT-03", "ENT-05", "ENT-06", "INV-07")

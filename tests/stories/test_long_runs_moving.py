@@ -199,7 +199,7 @@ async def test_custody_goes_from_the_queue_s_server_to_the_store_s(clock: Virtua
 
 @pytest.mark.spec("D-24", "HND-10", "AAC-08", "CON-05")
 async def test_a_late_outcome_is_written_until_it_is_written(
-    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, probe: Probe
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, probe: Probe
 ) -> None:
     log = Log(clock)
     backend = connect(url, clock=clock)
@@ -220,6 +220,7 @@ async def test_a_late_outcome_is_written_until_it_is_written(
     assert log.ended == [(30, "a")]
     assert await handler.task("a").status() is TaskStatus.PROCESSING
     assert not probe.of("on_task_completed"), "told once it is true"
+    assert caplog.text.count("the backend cannot commit, trying on: no answer") == 1
     away = False
     await clock.sleep(6)
     assert await handler.task("a").result() == "a"

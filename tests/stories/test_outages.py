@@ -66,7 +66,7 @@ async def test_an_absent_backend_is_waited_out_with_the_outcomes_in_hand(
     assert sorted(runs) == ["good", "retried", "retried"], "nothing that had ended ran again"
 
 
-@pytest.mark.spec("RET-15", "CON-05", "D-05", "D-12")
+@pytest.mark.spec("RET-15", "CON-05", "D-05", "D-12", "AAC-08")
 async def test_an_outcome_that_the_backend_refuses_is_a_dead_letter_and_its_neighbours_are_written(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +92,7 @@ async def test_an_outcome_that_the_backend_refuses_is_a_dead_letter_and_its_neig
         await h.assert_quiet()
 
 
-@pytest.mark.spec("CON-02", "CON-05", "RET-15", "POL-06", "INV-02", "QLC-05", "QNT-01", "WLC-03", "CLC-02")
+@pytest.mark.spec("CON-02", "CON-05", "RET-15", "POL-06", "INV-02", "QLC-05", "QNT-01", "WLC-03", "CLC-02", "AAC-08")
 async def test_a_worker_that_fails_as_a_whole_raises_and_its_tasks_run_elsewhere(
     url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, probe: Probe
 ) -> None:

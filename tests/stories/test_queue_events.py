@@ -42,9 +42,21 @@ async def test_every_message_is_told_once_it_was_added(url: str, clock: VirtualC
             ("known", "b", "work"),
             (ids[2], "a", "work"),
         ], "what was there already was not added"
-        assert {it.provider for it in told} == {h.handler.backend.queue.name}
+        assert {it.provider for it in told} == {url.removesuffix("://")}
         assert told[0].size_bytes > len(b'{"x":"y"}')
         assert probe.names() == ["on_message_published"] * 3
+
+
+@pytest.mark.spec("QLC-07", "MQ-06")
+@pytest.mark.parametrize("provider", ["memory", "immediate", "sqlite"])
+async def test_providers_are_told_by_their_names(clock: VirtualClock, probe: Probe, provider: str) -> None:
+    async with harness(on_queues("a"), url=f"{provider}://", clock=clock, queue_lifecycle=probe, workers=probe) as h:
+        await h.run(Task(type="work", queue_id="a"))
+        [published, consumed] = [
+            seen.value for name in ("on_message_published", "on_message_consumed") for seen in probe.of(name)
+        ]
+        assert (published.provider, consumed.provider) == (provider, provider)
+        assert [seen.value.consumer_id for seen in probe.of("on_consumer_started")] == [f"{provider}:a"]
 
 
 @pytest.mark.spec("QLC-02")

@@ -53,7 +53,7 @@ async def test_a_continuations_fault_ends_its_task_as_a_dead_letter(
     assert "what follows task a cannot be decided" in caplog.text
 
 
-@pytest.mark.spec("INV-01", "D-10")
+@pytest.mark.spec("INV-01", "D-10", "ACT-03")
 async def test_an_execution_ends_once(clock: VirtualClock) -> None:
     endings = Endings(clock, [])
     one = held(endings)
