@@ -151,12 +151,16 @@ async def test_children_become_real_with_their_parents_end(url: str, clock: Virt
         assert ids[1] == "given"
 
 
-@pytest.mark.spec("ACT-04", "ACT-05")
-async def test_children_of_a_group_belong_to_a_task_or_to_the_whole(url: str, clock: VirtualClock) -> None:
+@pytest.mark.spec("ACT-04", "ACT-05", "FLOW-08")
+async def test_children_and_steps_of_a_group_belong_to_a_task_or_to_the_whole(url: str, clock: VirtualClock) -> None:
+    def begin(actions: Actions, whose: str) -> None:
+        actions.add_tasks([child(f"child {whose}")])
+        actions.start_flow([FlowStep("child", payload=f"step {whose}")], join=Join("join"))
+
     def decide(tasks: Sequence[Task[Any]], actions: Actions) -> None:
-        actions.add_tasks([child("of the group")])
+        begin(actions, "of the group")
         for task in tasks:
-            actions.fork_for_task(task).add_tasks([child(f"of {task.payload}")])
+            begin(actions.fork_for_task(task), f"of {task.payload}")
             actions.success(task)
 
     stage = Stage(lambda task, actions: None)
@@ -165,10 +169,11 @@ async def test_children_of_a_group_belong_to_a_task_or_to_the_whole(url: str, cl
     async with harness(stage.executors, url=url, clock=clock) as h:
         await h.run(Task(type="group", payload=1, metadata={"log_context": context}), Task(type="group", payload=2))
     assert {task.payload: dict(task.log_context) for task in stage.children} == {
-        "of the group": {},
-        "of 1": context,
-        "of 2": {},
+        f"{kind} of {whose}": context if whose == "1" else {}
+        for kind in ("child", "step")
+        for whose in ("the group", "1", "2")
     }
+    assert len(stage.joins) == 3
 
 
 @pytest.mark.spec("ACT-05")

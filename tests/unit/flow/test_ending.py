@@ -92,13 +92,13 @@ def test_what_a_user_wrote_in_the_place_of_flow_meta_brings_nothing(meta: object
     assert follow(Task[Any](type="t", id="t-1", metadata={"flow_meta": meta}), Succeeded(b"1")) is NO_EFFECTS
 
 
-@pytest.mark.spec("FLOW-18")
+@pytest.mark.spec("FLOW-11", "FLOW-18")
 def test_a_success_is_marked_with_its_result() -> None:
     assert follow(step(), Succeeded(b'{"a":1}')).marks == (Mark("f", 1, StepStatus.SUCCESS, 0, b'{"a":1}'),)
     assert follow(step(), Succeeded()).marks == (Mark("f", 1, StepStatus.SUCCESS),)
 
 
-@pytest.mark.spec("FLOW-15", "FLOW-18")
+@pytest.mark.spec("FLOW-11", "FLOW-15", "FLOW-18")
 @pytest.mark.parametrize(("error", "told"), [("boom", "boom"), ("", "Step failed")])
 def test_a_final_failure_is_marked_with_its_error(error: str, told: str) -> None:
     assert follow(step(), Failed(error)).marks == (Mark("f", 1, StepStatus.FAIL, 0, None, told),)
