@@ -370,10 +370,6 @@ class Worker(Service):
             ended, self._endings.told = self._endings.told, None
             return ended if hop.deliveries and ended else []
 
-    async def kill(self) -> None:
-        self._slots.drop_waiting()  # else every body that is cancelled makes room for the next
-        await super().kill()
-
     async def stop(self) -> None:
         """Give back what has not started, wait `grace_period` for what runs, release the rest."""
         self._stopping.set()
