@@ -1,11 +1,11 @@
 """Tasks per second and CPU per task of one process, on each backend, beside the bare loop.
 
-    python -m bench.tasks [--count 50000] [--repeat 3] [--only postgres] [--postgres URL]
+    python -m bench.tasks [--count 50000] [--repeat 3] [--only redis] [--redis URL] [--postgres URL]
 
 The queue is filled first; then the clock runs from the start of the worker until every task is settled: claimed under a
 lease, its payload checked into a pydantic model, run, and acknowledged. "results" keeps each result for a day. The bare
 loop only creates one asyncio task per unit of work, checks the same payload in it, and awaits it.
-CPU is that of this process; PostgreSQL, started here unless a URL is given, has its own beside it.
+CPU is that of this process; Redis and PostgreSQL, started here when `--only` begins with their name, have their own.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ async def through_tq(url: str, count: int, *, results: bool, options: dict[str, 
         return *took, added
 
 
-def cases(folder: Path, postgres: str | None) -> Iterator[tuple[str, str, bool, dict[str, object]]]:
+def cases(folder: Path, redis: str | None, postgres: str | None) -> Iterator[tuple[str, str, bool, dict[str, object]]]:
     """Yield (name, url, results, options of the backend)."""
     yield "memory", "memory://", False, {}
     yield "memory, results", "memory://", True, {}
@@ -102,6 +102,10 @@ def cases(folder: Path, postgres: str | None) -> Iterator[tuple[str, str, bool, 
             name = f"sqlite {synchronous}{', results' if results else ''}"
             file = folder / f"{synchronous}-{results}-{time.monotonic_ns()}.db"
             yield name, f"sqlite:///{file}", results, {"synchronous": synchronous}
+    if redis is not None:
+        for results in (False, True):
+            name = f"redis{', results' if results else ''}"
+            yield name, redis, results, {"namespace": f"bench_{time.monotonic_ns()}"}
     if postgres is not None:
         for results in (False, True):
             name = f"postgres{', results' if results else ''}"
@@ -114,16 +118,19 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="")
+    parser.add_argument("--redis", help="URL of a server to use; its keys are left there")
     parser.add_argument("--postgres", help="URL of a database to use; its tables are left there")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        postgres = given.postgres
+        redis, postgres = given.redis, given.postgres
+        if redis is None and given.only.startswith("redis"):
+            redis = stack.enter_context(servers.redis())
         if postgres is None and given.only.startswith("postgres"):
             postgres = stack.enter_context(servers.postgres())
-        measure(given, postgres)
+        measure(given, redis, postgres)
 
 
-def measure(given: argparse.Namespace, postgres: str | None) -> None:
+def measure(given: argparse.Namespace, redis: str | None, postgres: str | None) -> None:
     """Run and print every case that was asked for."""
     base = [asyncio.run(bare(given.count)) for _ in range(given.repeat)]
     bare_cpu = median(cpu for _, cpu in base) / given.count * 1e6
@@ -132,7 +139,7 @@ def measure(given: argparse.Namespace, postgres: str | None) -> None:
     names: dict[str, list[tuple[float, float, float]]] = {}
     for _ in range(given.repeat):
         with tempfile.TemporaryDirectory() as folder:
-            for name, url, results, options in cases(Path(folder), postgres):
+            for name, url, results, options in cases(Path(folder), redis, postgres):
                 if given.only in name:
                     took = asyncio.run(through_tq(url, given.count, results=results, options=options))
                     names.setdefault(name, []).append(took)
