@@ -34,23 +34,27 @@ class Bell:
         self._clock = clock
         self._caller = caller.encode()
         self._wishes: list[tuple[asyncio.AbstractEventLoop | None, Callable[[], object]]] = []
-        self._listening: tuple[asyncio.AbstractEventLoop, Spawner] | None = None
+        self._listening: tuple[asyncio.AbstractEventLoop, Spawner, asyncio.Task[None]] | None = None
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back from now on; return what ends it."""
         loop = running_loop()
         wish = (loop, callback)
         self._wishes.append(wish)
-        if loop is not None and not self._clock.virtual and (self._listening is None or self._listening[0] is not loop):
+        if loop is not None and not self._clock.virtual and not self._listens(loop):
             spawner = Spawner()
-            self._listening = (loop, spawner)
-            spawner.spawn(self._listen(), "tq-redis-bell")
+            self._listening = (loop, spawner, spawner.spawn(self._listen(), "tq-redis-bell"))
 
         def forget() -> None:
             with suppress(ValueError):
                 self._wishes.remove(wish)
+            if not self._wishes and self._listening is not None and self._listening[0] is running_loop():
+                self._listening[2].cancel()
 
         return forget
+
+    def _listens(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._listening is not None and self._listening[0] is loop and not self._listening[2].cancelling()
 
     def ring(self) -> None:
         """Call everybody back."""

@@ -59,6 +59,7 @@ class Server:
         self.caller = os.urandom(8).hex()
         self.bell = Bell(settings, clock, self.caller)
         self._cluster = cluster
+        self._keys = (2, settings.root, f"{settings.root}:layout")
         self._closed = False
         self._blocking = connect_blocking(settings, cluster=cluster) if clock.virtual else None
         self._line: _Line | None = None
@@ -146,17 +147,17 @@ class Server:
         text, sha = script()
         with mapped(self.place):
             try:
-                return await client.execute_command("EVALSHA", sha, 1, self.settings.root, *arguments)
+                return await client.execute_command("EVALSHA", sha, *self._keys, *arguments)
             except exceptions.NoScriptError:  # never seen by this server, or forgotten in a restart
-                return await client.execute_command("EVAL", text, 1, self.settings.root, *arguments)
+                return await client.execute_command("EVAL", text, *self._keys, *arguments)
 
     def _inline(self, client: BlockingClient, arguments: list[Argument]) -> Any:
         text, sha = script()
         with mapped(self.place):
             try:
-                return client.execute_command("EVALSHA", sha, 1, self.settings.root, *arguments)
+                return client.execute_command("EVALSHA", sha, *self._keys, *arguments)
             except exceptions.NoScriptError:
-                return client.execute_command("EVAL", text, 1, self.settings.root, *arguments)
+                return client.execute_command("EVAL", text, *self._keys, *arguments)
 
     def _of_this_loop(self) -> _Line:
         """Return a client whose connections belong to the loop that runs; those of an ended loop are of no use."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.adapters.redis_servers import Cut, cut, raw
 from tq.clock import Clock
-from tq.errors import BackendUnavailableError
+from tq.errors import BackendError, BackendUnavailableError
 from tq.model import (
     Batch,
     Claim,
@@ -24,6 +24,8 @@ from tq.model import (
     TaskStatus,
 )
 from tq_redis import RedisBackend, open_backend
+from tq_redis.claims import claim_arguments
+from tq_redis.server import Call
 
 pytestmark = pytest.mark.realtime
 
@@ -112,6 +114,18 @@ async def test_what_was_added_is_not_told_to_have_been_there(redis_url: str, clo
         line.answers_to_lose = 1
         assert await backend.queue.add([message("a", clock.now())]) == []
         assert await backend.queue.add([message("a", clock.now())]) == ["a"]
+
+
+async def test_a_call_that_comes_after_its_caller_went_on_is_not_done(redis_url: str, clock: Clock) -> None:
+    """It lay in the server's ear while its client gave up: done now, it would hand out to nobody."""
+    backend = open_backend(redis_url, clock=clock)
+    await backend.queue.add([message("a", clock.now())])
+    early, late = Call(99, 1), Call(99, 2)
+    await backend.server.write_once("claim", claim_arguments(claim(1, 0)), late)
+    with pytest.raises(BackendError, match="call 1 comes after call 2"):
+        await backend.server.write_once("claim", claim_arguments(claim(2)), early)
+    assert (await backend.queue.counts())["q"]["running"] == 0
+    await backend.close()
 
 
 async def test_answers_are_kept_for_a_while_and_no_more_than_calls_were_made_at_once(

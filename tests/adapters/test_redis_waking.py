@@ -73,6 +73,18 @@ async def test_whatever_makes_something_due_wakes_who_waits(redis_url: str, cloc
             await woken.wait()
 
 
+async def test_nobody_listens_once_the_last_wish_is_taken_back(redis_url: str, clock: Clock) -> None:
+    async with opened(redis_url, clock) as backend:
+        channel = f"{backend.settings.root}:bell"
+        with raw(redis_url) as client:
+            for _ in range(2):
+                async with woken_by(backend):
+                    assert client.pubsub_numsub(channel)[0][1] == 1
+                async with asyncio.timeout(SOON):
+                    while client.pubsub_numsub(channel)[0][1]:  # noqa: ASYNC110 -- the server sends no word of it
+                        await asyncio.sleep(0)
+
+
 async def test_a_backends_own_words_wake_its_own_worker_at_once(redis_url: str, clock: Clock) -> None:
     async with opened(redis_url, clock) as backend, woken_by(backend) as woken:
         await backend.queue.add([Message("a", "q", "t", b"{}", clock.now())])

@@ -1,7 +1,9 @@
 -- What every script stands on: where it is, what time it is, its arguments, and commands with many arguments.
 --
--- KEYS[1]  the root of all names, "{namespace}": every key begins with it, so that a cluster keeps them on one node
--- ARGV     verb, present ("" for the server's own), slot of the answer ("" for verbs that only look), number of the
+-- KEYS  the root of all names, "{namespace}": every key begins with it, so that a cluster keeps them on one node. It is
+--       no key itself, and stands beside one that is: while a cluster moves them to another node, two keys of which
+--       one is not there are put off by either node, so that no script ever sees a part of them
+-- ARGV      verb, present ("" for the server's own), slot of the answer ("" for verbs that only look), number of the
 --          call, name of the caller, and then what the verb takes
 
 -- The rooms, each filled by the file of its name.

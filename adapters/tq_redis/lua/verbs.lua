@@ -297,13 +297,17 @@ local function ring(caller)
   end
 end
 
--- Does it once. The client sends a call again when its answer was lost; then the answer is given once more.
+-- Does it once. The client sends a call again when its answer was lost; then the answer is given once more. One that
+-- arrives after its caller has gone on to another is done no more: nobody would hear the answer.
 local function once(write, slot, call_number, caller)
   local name = root .. ':answer:' .. caller .. ':' .. slot
   local kept = call('GET', name)
-  if kept and string.match(kept, '^%d+') == call_number then
+  local last = kept and tonumber(string.match(kept, '^%d+')) or 0
+  if last == tonumber(call_number) then
     local added, answer, brief = unpack(cmsgpack.unpack(string.sub(kept, #call_number + 2)))
     return { added, answer, brief and claims.again(brief) }
+  elseif last > tonumber(call_number) then
+    error({ err = 'TQLATE call ' .. call_number .. ' comes after call ' .. last })
   end
   ground.check()
   ground.expect(name, 'string')
