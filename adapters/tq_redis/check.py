@@ -32,7 +32,7 @@ def look_at(settings: RedisSettings) -> Found:
     """Ask the server what it is, and warn of what may lose tasks.
 
     Raises:
-        ConfigurationError: it is too old.
+        ConfigurationError: it is too old, or a numbered database of a cluster is asked for.
         ReadOnlyDatabaseError: it is a replica.
         BackendError: as `tq_redis.errors` maps it.
     """
@@ -49,8 +49,10 @@ def look_at(settings: RedisSettings) -> Found:
     check_version(settings.place, info)
     if info.get("role") in {"slave", "replica"}:
         raise ReadOnlyDatabaseError(f"{settings.place} is a replica, which cannot be written to; name its primary")
+    found = Found(cluster=bool(info.get("cluster_enabled")))
+    check_database(settings, found)
     warn(settings.place, info)
-    return Found(cluster=bool(info.get("cluster_enabled")))
+    return found
 
 
 def check_version(place: str, info: dict[str, Any]) -> None:
@@ -63,6 +65,16 @@ def check_version(place: str, info: dict[str, Any]) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < _LEAST_VERSION:
         raise ConfigurationError(f"tq needs Redis 6.2 or newer, for ZMSCORE; {place} is {version or 'of no version'}")
+
+
+def check_database(settings: RedisSettings, found: Found) -> None:
+    """Refuse a numbered database of a cluster: its clients would use another one.
+
+    Raises:
+        ConfigurationError: one is asked for.
+    """
+    if found.cluster and settings.database:
+        raise ConfigurationError(f"{settings.place}: of a cluster only database 0 is used; leave the number out")
 
 
 def warn(place: str, info: dict[str, Any]) -> None:

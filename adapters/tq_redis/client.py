@@ -85,6 +85,7 @@ def _options(settings: RedisSettings, timeout: float | None) -> dict[str, Any]:
         "password": settings.password or None,
         "socket_timeout": timeout,
         "socket_connect_timeout": settings.timeout,
+        "retry_on_error": [exceptions.ConnectionError, exceptions.TimeoutError],  # which newer clients do by themselves
         "protocol": 2,
     }
 

@@ -77,11 +77,14 @@ class Server:
             BackendError: and its branches, when the server cannot be used.
         """
         server = cls(settings, clock, cluster=look_at(settings).cluster)
-        client = connect_blocking(settings, cluster=server._cluster)
+        client = server._blocking or connect_blocking(settings, cluster=server._cluster)
         try:
             answer = server._inline(client, server._sent("open", (), server.next_call()))
             check_layout(settings, answer[1])
-        finally:
+        except BaseException:
+            client.close()
+            raise
+        if client is not server._blocking:
             client.close()
         return server
 

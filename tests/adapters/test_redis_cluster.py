@@ -121,5 +121,5 @@ def moving(address: str, root: str) -> Generator[Callable[[int], None], None, No
 
 
 async def test_a_cluster_has_one_database_only(nodes: str) -> None:
-    with pytest.raises(BackendError, match="database 0 only; leave the number out"):
+    with pytest.raises(BackendError, match=r"leave the number out|give a smaller number"):
         open_backend(f"redis://{nodes}/1")

@@ -14,7 +14,7 @@ from tq.errors import (
     ReadOnlyDatabaseError,
 )
 from tq_redis import RedisSettings, open_backend
-from tq_redis.check import check_version
+from tq_redis.check import Found, check_database, check_version
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
@@ -45,6 +45,14 @@ def test_a_server_that_is_too_old_is_refused() -> None:
     for version in ("6.0.16", "5.0.7", ""):
         with pytest.raises(ConfigurationError, match=r"Redis 6\.2 or newer"):
             check_version("here", {"redis_version": version})
+
+
+def test_a_numbered_database_of_a_cluster_is_refused() -> None:
+    """Where there is one: Redis has none, Valkey may. The clients of a cluster would use the first."""
+    check_database(RedisSettings(database=1), Found(cluster=False))
+    check_database(RedisSettings(), Found(cluster=True))
+    with pytest.raises(ConfigurationError, match="leave the number out"):
+        check_database(RedisSettings(database=1), Found(cluster=True))
 
 
 def test_a_replica_is_refused_with_the_way_out() -> None:
