@@ -102,15 +102,45 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+# What somebody sees who has not installed the drivers: the name of the extra, at once.
+WITHOUT_DRIVERS = """
+import importlib
+import sys
+
+from tq.errors import MissingExtraError
+
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(f"tq_{name}")
+    except MissingExtraError as error:
+        print(error.extra)
+"""
+
+
 @pytest.mark.wheel
 @pytest.mark.realtime
 def test_the_wheel_works_without_the_source_tree(tmp_path: Path) -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    driven = sorted(name for name, needs in extras.items() if f"tq_{name}" in SHELF and needs)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=tmp_path)
 
+    assert run(python, "-I", "-c", WITHOUT_DRIVERS, *driven, cwd=tmp_path).split() == driven
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"{wheel}[{','.join(driven)}]",
+        cwd=tmp_path,
+    )
+
     where = run(python, "-I", "-c", "import tq, tq_sqlite; print(tq.__file__, tq_sqlite.__file__)", cwd=tmp_path)
     assert str(ROOT) not in where
+    assert "commit" in run(python, "-I", "-c", "import tq_redis.scripts as it; print(it.script().text)", cwd=tmp_path)
     assert run(python, "-I", "-c", FIRST_TASK, *PUBLIC, cwd=tmp_path) == "hello world\n"
