@@ -7,7 +7,7 @@ from typing import Any
 
 from tq.model import Flow, FlowState, Mark, Message, Projection, Rearm, Receipt, Record, TaskStatus, Verdict
 
-from .packing import pack_join, pack_message, pack_record, pack_result, pack_words, unpack_join, unpack_parts
+from .packing import pack_head, pack_join, pack_record, pack_result, pack_words, unpack_join, unpack_parts
 from .server import Argument
 
 __all__ = [
@@ -42,8 +42,8 @@ def read_receipts(flat: Sequence[bytes]) -> list[Receipt]:
 
 
 def message_arguments(messages: Iterable[Message]) -> list[Argument]:
-    """Return ids and messages by turns."""
-    return [piece for message in messages for piece in (message[0], pack_message(message))]
+    """Return of each message its id, its head and its body."""
+    return [piece for message in messages for piece in (message[0], pack_head(message), message[3])]
 
 
 def record_arguments(records: Iterable[Record]) -> list[Argument]:

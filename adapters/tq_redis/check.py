@@ -15,7 +15,7 @@ from .settings import RedisSettings
 __all__ = ["LAYOUT", "Found", "check_layout", "look_at"]
 
 LAYOUT = 1
-"""How keys and values are laid out; stands under `layout` in every namespace, and in lua/verbs."""
+"""How keys and values are laid out; stands under `layout` in every namespace, and in lua/verbs.lua."""
 
 _LEAST_VERSION = (6, 2)
 

@@ -29,14 +29,14 @@ def claim_arguments(claim: Claim) -> Iterator[Argument]:
 
 def read_claimed(token: str, claimed: Any, place: Place) -> Claimed:
     """Return what was handed out under this token."""
-    ids, values, states, cancelled, next_due, told = claimed
+    ids, heads, bodies, states, cancelled, next_due, told = claimed
     deliveries: list[Delivery] = []
-    for number, (id, value) in enumerate(zip(ids, values, strict=True)):
-        if value is None:  # somebody has removed it by hand
+    for number, (id, head, body) in enumerate(zip(ids, heads, bodies, strict=True)):
+        if head is None or body is None:  # somebody has removed it by hand
             continue
         state = unpack_state(states[number]) if states and states[number] is not None else None
         ended = False if not cancelled else cancelled[number] == 1
-        message = unpack_message(id.decode(), value, SEQ, state)
+        message = unpack_message(id.decode(), head, SEQ, state, body)
         counts = (1, 0, 0, 0.0) if state is None else (state[3] + 1, state[4], state[5], state[1])
         deliveries.append(_made(Delivery, (message, token, message[9] + counts[0], *counts[1:], ended, place)))
     return Claimed(deliveries, float(next_due) if next_due else None, tuple(read_receipts(told)))

@@ -17,8 +17,8 @@ __all__ = [
     "chunk_key",
     "outcome_key",
     "pack_chunk",
+    "pack_head",
     "pack_join",
-    "pack_message",
     "pack_outcome",
     "pack_parts",
     "pack_record",
@@ -71,16 +71,19 @@ def unpack_parts(data: bytes) -> list[bytes]:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def pack_message(message: Message) -> bytes:
-    """Return a message without its id, which is its key."""
-    _, queue, type, body, run_at, generation, attempt, lane, stats, fence = message
+def pack_head(message: Message) -> bytes:
+    """Return a message without its id, which is its key, and without its body, which stands apart."""
+    _, queue, type, _, run_at, generation, attempt, lane, stats, fence = message
     names = queue.encode(), type.encode(), lane.encode()
     head = _MESSAGE.pack(run_at, generation, attempt, fence, len(names[0]), len(names[1]), len(names[2]), len(stats))
-    return b"".join((head, *names, stats, body))
+    return b"".join((head, *names, stats))
 
 
-def unpack_message(id: str, data: bytes, at: int = 0, state: State | None = None) -> Message:
-    """Return the message that begins at this place, with what has changed about it since it was added."""
+def unpack_message(id: str, data: bytes, at: int = 0, state: State | None = None, body: bytes | None = None) -> Message:
+    """Return the message whose head begins at this place, with what has changed about it since it was added.
+
+    Where no body is given it follows the head.
+    """
     run_at, generation, attempt, fence, queue, type, lane, stats = _MESSAGE.unpack_from(data, at)
     start = at + 36
     type_at = start + queue
@@ -96,7 +99,7 @@ def unpack_message(id: str, data: bytes, at: int = 0, state: State | None = None
             id,
             data[start:type_at].decode(),
             data[type_at:lane_at].decode(),
-            data[body_at:],
+            data[body_at:] if body is None else body,
             run_at,
             generation,
             attempt,
@@ -121,7 +124,7 @@ def pack_chunk(chunk: Chunk) -> bytes:
     """Return the messages of a part of a plan."""
     return pack_parts(
         [_INSTANT.pack(chunk.at)]
-        + [part for message in chunk.messages for part in (message.id.encode(), pack_message(message))]
+        + [part for message in chunk.messages for part in (message.id.encode(), pack_head(message) + message.body)]
     )
 
 
@@ -197,7 +200,7 @@ def pack_words(flow: Flow) -> bytes:
 def pack_join(join: Message) -> bytes:
     """Return a message with its id."""
     id = join.id.encode()
-    return _LENGTH.pack(len(id)) + id + pack_message(join)
+    return _LENGTH.pack(len(id)) + id + pack_head(join) + join.body
 
 
 def unpack_join(data: bytes) -> Message:

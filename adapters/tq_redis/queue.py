@@ -43,7 +43,8 @@ class RedisCustody(Custody):
 
     async def add(self, messages: Sequence[Message]) -> list[str]:
         def arguments() -> Any:
-            yield from counted(message_arguments(messages))
+            yield len(messages)
+            yield from message_arguments(messages)
 
         return texts(await self._server.write("add", arguments())) if messages else []
 

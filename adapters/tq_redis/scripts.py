@@ -13,6 +13,7 @@ _ROOMS = (
     "ground",
     "waiting",
     "messages",
+    "whereabouts",
     "leases",
     "claims",
     "records",
@@ -22,6 +23,7 @@ _ROOMS = (
     "marks",
     "commit",
     "verbs",
+    "calls",
 )
 
 

@@ -12,7 +12,6 @@ from .commit import chunk_arguments, note_arguments
 from .packing import (
     chunk_key,
     outcome_key,
-    pack_message,
     pack_outcome,
     unpack_chunk,
     unpack_outcome,
@@ -34,7 +33,7 @@ class RedisStore(RedisCustody, TaskStore):
 
     async def park(self, message: Message, token: str, lease: float) -> bool:
         def arguments() -> Iterator[Argument]:
-            yield from (message.id, pack_message(message), token, repr(lease))
+            yield from (*message_arguments([message]), token, repr(lease))
 
         return bool(await self._server.write("park", arguments()))
 
@@ -42,7 +41,7 @@ class RedisStore(RedisCustody, TaskStore):
         def arguments() -> Iterator[Argument]:
             yield len(messages)
             for message, flow in messages:
-                yield from (message.id, pack_message(message), flow)
+                yield from (*message_arguments([message]), flow)
 
         await self._server.write("put", arguments())
 
@@ -52,7 +51,8 @@ class RedisStore(RedisCustody, TaskStore):
     async def append_if_parked(self, lane: str, messages: Sequence[Message]) -> bool:
         def arguments() -> Iterator[Argument]:
             yield lane
-            yield from counted(message_arguments(messages))
+            yield len(messages)
+            yield from message_arguments(messages)
 
         return bool(await self._server.write("append", arguments()))
 

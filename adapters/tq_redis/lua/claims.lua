@@ -141,16 +141,16 @@ local function next_due(sources)
   return first or ''
 end
 
--- Returns the bodies and states that belong to these ids, and which of them are cancelled.
-local function contents(answer)
-  local ids = answer[1]
-  answer[2] = each('HMGET', key.messages, ids)
-  answer[3] = any(key.states) and each('HMGET', key.states, ids) or {}
-  answer[4] = any(key.cancelled) and each('SMISMEMBER', key.cancelled, ids) or {}
-  return answer
+-- Returns an answer with all that belongs to these ids: messages, bodies, states, and which of them are cancelled.
+local function answer_with(ids, due, told)
+  return {
+    ids, each('HMGET', key.messages, ids), each('HMGET', key.bodies, ids),
+    any(key.states) and each('HMGET', key.states, ids) or {},
+    any(key.cancelled) and each('SMISMEMBER', key.cancelled, ids) or {}, due, told,
+  }
 end
 
--- Hands out: ids, messages, states, cancelled ones, the next due time, and what the worker should not run.
+-- Hands out; also says when something will fall due, and what the worker should not run.
 function claims.hand_out(asked)
   leases.reclaim()
   local sources = asked.limit > 0 and sources_of(asked) or {}
@@ -164,28 +164,29 @@ function claims.hand_out(asked)
     end
   end
   leases.begin(ids, asked.token, now + asked.lease)
-  local answer = contents({ ids, {}, {}, {}, '', {} })
+  local due = ''
+  if #ids < asked.limit and #asked.queues > 0 then
+    due = next_due(sources)
+    ground.idle = true
+  end
+  local answer = answer_with(ids, due)
   local ended = {}
-  for i, cancelled in ipairs(answer[4]) do
+  for i, cancelled in ipairs(answer[5]) do
     if cancelled == 1 then
       ended[#ended + 1] = ids[i]
     end
   end
   leases.tell(asked.token, ended)
-  if #ids < asked.limit and #asked.queues > 0 then
-    answer[5] = next_due(sources)
-    ground.idle = true
-  end
-  answer[6] = leases.told(asked.worker)
+  answer[7] = leases.told(asked.worker)
   return answer
 end
 
 -- Returns an answer without what is stored anyway: enough to give it once more.
 function claims.brief(asked, answer)
-  return { asked.token, answer[1], answer[5], answer[6] }
+  return { asked.token, answer[1], answer[6], answer[7] }
 end
 
 -- Gives an answer once more: what is still held under its token.
 function claims.again(brief)
-  return contents({ (leases.split(brief[1], brief[2])), {}, {}, {}, brief[3], brief[4] })
+  return answer_with((leases.split(brief[1], brief[2])), brief[3], brief[4])
 end

@@ -113,7 +113,7 @@ end
 -- Readers by kind: each reads one effect of this kind into the pool, but for what belongs to a known flow.
 local READERS = {
   messages = function(pool, _, known)
-    local row = messages.fresh(take(), take())
+    local row = messages.fresh(take(), take(), take())
     if not is_of(known, row.id) then
       pool.messages[#pool.messages + 1] = row
     end
@@ -210,16 +210,11 @@ local function read_blocks(endings)
   return pool
 end
 
--- Looks at what the join of a flow will be written to.
-local function expect_join(join)
-  messages.fresh('', string.sub(join, 5 + struct.unpack('<I4', join)))
-end
-
 -- Looks at everything that will be written to.
 local function expect(pool)
   for _, flow in ipairs(pool.flows) do
     flows.expect(flow.id)
-    expect_join(flow.join)
+    messages.join(flow.join, now)
   end
   local seen = {}
   for _, mark in ipairs(pool.marks) do
@@ -234,7 +229,7 @@ local function expect(pool)
     end
   end
   for _, reopen in ipairs(pool.reopens) do
-    expect_join(reopen[3])
+    messages.join(reopen[3], now)
   end
   for _, row in ipairs(pool.rows) do
     rows.expect(row)

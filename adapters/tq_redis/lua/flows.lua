@@ -206,10 +206,7 @@ end
 function flows.release(ids)
   local joins = {}
   for _, id in ipairs(ids) do
-    local join = call('HGET', key.joins, id)
-    local length = struct.unpack('<I4', join)
-    local id_of_join, packed = string.sub(join, 5, 4 + length), string.sub(join, 5 + length)
-    joins[#joins + 1] = messages.fresh(id_of_join, messages.at(packed, now))
+    joins[#joins + 1] = messages.join(call('HGET', key.joins, id), now)
     local flow = flows.load(id)
     flow.confirmed = '1'
     flows.save(flow)

@@ -7,7 +7,7 @@
 --          call, name of the caller, and then what the verb takes
 
 -- The rooms, each filled by the file of its name.
-local ground, waiting, messages, leases, claims = {}, {}, {}, {}, {}
+local ground, waiting, messages, leases, claims, whereabouts = {}, {}, {}, {}, {}, {}
 local records, ledger, rows, flows, marks, commit, verbs = {}, {}, {}, {}, {}, {}, {}
 
 local root = KEYS[1]
@@ -18,7 +18,7 @@ local WIDE = 4000
 
 -- Names of a fixed type; `check` looks at them before anything is written.
 local TYPES = {
-  messages = 'hash', states = 'hash', ids = 'zset', seq = 'string', running = 'hash', ['until'] = 'zset', alone = 'set',
+  messages = 'hash', bodies = 'hash', states = 'hash', ids = 'zset', seq = 'string', running = 'hash', ['until'] = 'zset', alone = 'set',
   cancelled = 'set', held = 'hash', laned = 'hash', queues = 'set', paused = 'set', workers = 'hash', idle = 'string',
   records = 'hash', ['records:at'] = 'zset', ['records:expires'] = 'zset', ['records:dead'] = 'zset',
   outcomes = 'hash', ['outcomes:carried'] = 'zset', chunks = 'hash', ['chunks:at'] = 'zset', topics = 'set',

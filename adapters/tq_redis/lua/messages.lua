@@ -1,16 +1,17 @@
 -- Live messages: what they are made of, how they come in, are replaced, cancelled and removed.
 --
---   messages    id → order of adding (8 bytes, sorts), then the message as it was added
+--   messages    id → order of adding (8 bytes, sorts), then the message as it was added, but for its body
+--   bodies      id → body: apart, because only who hands it out has a use for it, and it may be long
 --   states      id → what has changed about it since; absent before the first delivery is over
 --   ids         all ids, sorted
 
--- run_at, generation, attempt, fence; lengths of queue, type, lane and stats; then these four, and the body.
+-- The head of a message: run_at, generation, attempt, fence; lengths of queue, type, lane and stats; then these four.
 local MESSAGE = '<dI4I4I4I4I4I4I4'
 -- run_at, unknown_since, attempt, hand-outs that are over, crashes, crashes alone; then the stats.
 local STATE = '<ddI4I4I4I4'
 
--- Returns the fields of a packed message that begins at this place.
-function messages.parse(packed, from)
+-- Returns the fields of a head that begins at this place.
+local function parse(packed, from)
   local run_at, generation, attempt, fence, q, t, l, s, at = struct.unpack(MESSAGE, packed, from)
   return {
     run_at = run_at, generation = generation, attempt = attempt, fence = fence,
@@ -18,27 +19,23 @@ function messages.parse(packed, from)
     type = string.sub(packed, at + q, at + q + t - 1),
     lane = string.sub(packed, at + q + t, at + q + t + l - 1),
     stats = string.sub(packed, at + q + t + l, at + q + t + l + s - 1),
-    body_at = at + q + t + l + s,
   }
 end
 
-function messages.pack(row, body)
+function messages.pack(row)
   return struct.pack(
     MESSAGE, row.run_at, row.generation, row.attempt, row.fence, #row.queue, #row.type, #row.lane, #row.stats
-  ) .. row.queue .. row.type .. row.lane .. row.stats .. body
+  ) .. row.queue .. row.type .. row.lane .. row.stats
 end
 
--- Returns a message with another due time.
-function messages.at(packed, instant)
-  return struct.pack('<d', instant) .. string.sub(packed, 9)
-end
-
-local function load(id, value)
+-- Returns a live message as it stands, or nil.
+function messages.row(id)
+  local value = call('HGET', key.messages, id)
   if not value then
     return nil
   end
-  local row = messages.parse(value, 9)
-  row.id, row.value, row.seq = id, value, string.sub(value, 1, 8)
+  local row = parse(value, 9)
+  row.id, row.seq = id, string.sub(value, 1, 8)
   row.ended, row.crashes, row.solo_crashes, row.unknown_since = 0, 0, 0, 0
   local state = any(key.states) and call('HGET', key.states, id)
   if state then
@@ -50,9 +47,9 @@ local function load(id, value)
   return row
 end
 
--- Returns a live message as it stands, or nil.
-function messages.row(id)
-  return load(id, call('HGET', key.messages, id))
+-- Returns the queue of a live message, given what is stored of it.
+function messages.queue_of(value)
+  return parse(value, 9).queue
 end
 
 function messages.save(row)
@@ -75,28 +72,38 @@ end
 
 -- Returns a message that is to be inserted, and looks at what it will be written to. Every message passes here: no more
 -- of it is taken apart than waiting needs.
-function messages.fresh(id, packed)
-  local run_at, _, _, _, q, t, l, _, at = struct.unpack(MESSAGE, packed)
+function messages.fresh(id, head, body)
+  local run_at, _, _, _, q, t, l, _, at = struct.unpack(MESSAGE, head)
   if run_at ~= run_at then
     ground.refuse('the due time of message ' .. id .. ' is no number')
   end
   local row = {
-    id = id, packed = packed, run_at = run_at, lane = '',
-    queue = string.sub(packed, at, at + q - 1), type = string.sub(packed, at + q, at + q + t - 1),
+    id = id, head = head, body = body, run_at = run_at, lane = '',
+    queue = string.sub(head, at, at + q - 1), type = string.sub(head, at + q, at + q + t - 1),
   }
   waiting.expect(waiting.kind(row.queue, row.type))
   if l > 0 then
-    row.lane = string.sub(packed, at + q + t, at + q + t + l - 1)
+    row.lane = string.sub(head, at + q + t, at + q + t + l - 1)
     ground.expect(waiting.lane(row.lane), 'zset')
   end
   return row
 end
 
--- Reads a list of ids and packed messages by turns.
+-- Returns the join of a flow, to be inserted as due at this instant; it is packed whole: length of id, id, head, body.
+function messages.join(packed, instant)
+  local length = struct.unpack('<I4', packed)
+  local id, at = string.sub(packed, 5, 4 + length), 5 + length
+  local row = parse(packed, at)
+  row.run_at = instant
+  local head = messages.pack(row)
+  return messages.fresh(id, head, string.sub(packed, at + #head))
+end
+
+-- Reads a list of messages.
 function messages.read()
   local found = {}
-  for i = 1, number() / 2 do
-    found[i] = messages.fresh(take(), take())
+  for i = 1, number() do
+    found[i] = messages.fresh(take(), take(), take())
   end
   return found
 end
@@ -110,7 +117,7 @@ function messages.store(fresh, recorded)
   local live = each('ZMSCORE', key.ids, ids)
   local kept = recorded and any(key['records:expires']) and each('ZMSCORE', key['records:expires'], ids) or {}
   local seq = call('INCRBY', key.seq, #ids) - #ids
-  local stored, taken, values, members, seen = {}, {}, {}, {}, {}
+  local stored, taken, values, bodies, members, seen = {}, {}, {}, {}, {}, {}
   for i, row in ipairs(fresh) do
     local id = row.id
     if live[i] or kept[i] or seen[id] then
@@ -120,7 +127,8 @@ function messages.store(fresh, recorded)
       row.seq = struct.pack('>I8', seq + i)
       local size = #values
       stored[#stored + 1] = row
-      values[size + 1], values[size + 2] = id, row.seq .. row.packed
+      values[size + 1], values[size + 2] = id, row.seq .. row.head
+      bodies[size + 1], bodies[size + 2] = id, row.body
       members[size + 1], members[size + 2] = '0', id
       if row.lane ~= '' then
         call('HSET', key.laned, id, row.lane)
@@ -130,6 +138,7 @@ function messages.store(fresh, recorded)
     end
   end
   many('HSET', key.messages, values)
+  many('HSET', key.bodies, bodies)
   many('ZADD', key.ids, members)
   return stored, taken
 end
@@ -161,8 +170,8 @@ function messages.put(fresh, flow)
   local row = messages.store({ fresh }, false)[1]
   local ready = true
   if not row then
-    local id, packed = fresh.id, fresh.packed
-    local old, new = messages.row(id), messages.parse(packed, 1)
+    local id = fresh.id
+    local old, new = messages.row(id), parse(fresh.head, 1)
     if old.generation > new.generation or (old.generation == new.generation and old.attempt >= new.attempt) then
       return
     end
@@ -176,7 +185,8 @@ function messages.put(fresh, flow)
     -- Queue, type and lane are what they were; the count of hand-outs never falls.
     local hand_outs = math.max(old.fence + old.ended, new.fence)
     new.id, new.seq, new.queue, new.type, new.lane = id, old.seq, old.queue, old.type, old.lane
-    call('HSET', key.messages, id, old.seq .. messages.pack(new, string.sub(packed, new.body_at)))
+    call('HSET', key.messages, id, old.seq .. messages.pack(new))
+    call('HSET', key.bodies, id, fresh.body)
     row = new
     row.ended, row.crashes, row.solo_crashes = hand_outs - new.fence, old.crashes, old.solo_crashes
     row.unknown_since = old.unknown_since
@@ -224,6 +234,7 @@ end
 -- Ends messages for good that neither wait, run nor are held.
 function messages.remove(ids)
   many('HDEL', key.messages, ids)
+  many('HDEL', key.bodies, ids)
   many('ZREM', key.ids, ids)
   if any(key.states) then
     many('HDEL', key.states, ids)
@@ -262,69 +273,5 @@ function messages.cancel(ids)
     end
   end
   waiting.flush()
-  return found
-end
-
--- --- looking -----------------------------------------------------------------------------------------------------
-
--- Returns what is known of each live message.
-function messages.locate(ids)
-  local found = {}
-  for _, id in ipairs(ids) do
-    local value = call('HGET', key.messages, id)
-    if value then
-      local row = load(id, value)
-      found[#found + 1] = {
-        id, row.queue, row.type, text(row.run_at), row.generation, row.attempt,
-        call('ZSCORE', key['until'], id) or '', call('HGET', key.running, id) or '', row.crashes,
-        call('HGET', key.held, id) or '', call('SISMEMBER', key.cancelled, id), row.stats,
-      }
-    end
-  end
-  return found
-end
-
--- Returns a page of live messages by id, and where to go on: a bounded number is looked at.
-function messages.list(queue, after, limit)
-  local from = after == '' and '-' or '(' .. after
-  local ids = call('ZRANGEBYLEX', key.ids, from, '+', 'LIMIT', 0, limit)
-  local found = {}
-  for _, place in ipairs(messages.locate(ids)) do
-    if queue == '' or place[2] == queue then
-      found[#found + 1] = place
-    end
-  end
-  return { found, #ids == limit and ids[#ids] or '' }
-end
-
--- Returns per queue how many are due, delayed, running and held.
-function messages.counts()
-  local counts = {}
-  local function count(queue, state, value)
-    if value > 0 then
-      counts[queue] = counts[queue] or { queue, 0, 0, 0, 0 }
-      counts[queue][state] = counts[queue][state] + value
-    end
-  end
-  for _, queue in ipairs(call('SMEMBERS', key.queues)) do
-    for _, type in ipairs(call('SMEMBERS', waiting.types_of(queue))) do
-      local kind = waiting.kind(queue, type)
-      for _, name in ipairs({ kind.wait, kind.behind }) do
-        local due = call('ZCOUNT', name, '-inf', now)
-        count(queue, 2, due)
-        count(queue, 3, call('ZCARD', name) - due)
-      end
-    end
-    count(queue, 5, call('SCARD', waiting.held_of(queue)))
-  end
-  for _, value in ipairs(each('HMGET', key.messages, call('HKEYS', key.running))) do
-    if value then
-      count(messages.parse(value, 9).queue, 4, 1)
-    end
-  end
-  local found = {}
-  for _, counted in pairs(counts) do
-    found[#found + 1] = counted
-  end
   return found
 end

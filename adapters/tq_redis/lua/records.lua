@@ -30,8 +30,8 @@ function records.add_body(fresh, row)
   end
   local fence = math.max(record.fence, row.fence + row.ended)
   local flags = struct.unpack('<I4', packed, 29) + BODY
-  local body = string.sub(row.value, messages.parse(row.value, 9).body_at)
-  fresh.packed = string.sub(packed, 1, 24) .. struct.pack('<I4I4', fence, flags) .. string.sub(packed, 33) .. body
+  fresh.packed = string.sub(packed, 1, 24) .. struct.pack('<I4I4', fence, flags) .. string.sub(packed, 33)
+    .. call('HGET', key.bodies, row.id)
 end
 
 -- Returns a record that is to be written.
@@ -122,7 +122,7 @@ function records.revive(ids, at, stats)
         queue = record.queue, type = record.type, lane = '', stats = stats,
       }
       revived[#revived + 1] = id
-      found[#found + 1] = messages.fresh(id, messages.pack(row, string.sub(packed, record.body_at)))
+      found[#found + 1] = messages.fresh(id, messages.pack(row), string.sub(packed, record.body_at))
     end
   end
   records.forget(revived)

@@ -1,7 +1,4 @@
--- The verbs, and how one is carried out: looked at, done once however often it is sent, answered, told to who waits.
-
--- Seconds for which an answer is kept for a caller that has not received it.
-local KEPT = 3600
+-- The verbs: each reads its arguments, looks at what it will write to, writes, and answers.
 
 local LAYOUT = 1
 
@@ -11,15 +8,15 @@ end
 
 -- --- those that only look ----------------------------------------------------------------------------------------
 
-local LOOKS = {
+verbs.looks = {
   locate = function()
-    return messages.locate(list())
+    return whereabouts.locate(list())
   end,
   list = function()
-    return messages.list(take(), take(), number())
+    return whereabouts.list(take(), take(), number())
   end,
   counts = function()
-    return messages.counts()
+    return whereabouts.counts()
   end,
   paused = function()
     return call('SMEMBERS', key.paused)
@@ -94,7 +91,7 @@ local function read_marks()
   return found
 end
 
-local WRITES = {
+verbs.writes = {
   -- Takes the namespace for tq, or finds out whose it is: "" or the number of its layout.
   open = function()
     local layout = call('GET', key.layout)
@@ -165,12 +162,12 @@ local WRITES = {
     return flags(leases.move(take(), take(), take(), number()))
   end,
   park = function()
-    return flags(messages.park(messages.fresh(take(), take()), take(), number()))
+    return flags(messages.park(messages.fresh(take(), take(), take()), take(), number()))
   end,
   put = function()
     local given, holders = {}, {}
     for i = 1, number() do
-      given[i], holders[i] = messages.fresh(take(), take()), take()
+      given[i], holders[i] = messages.fresh(take(), take(), take()), take()
     end
     for i, row in ipairs(given) do
       messages.put(row, holders[i])
@@ -284,52 +281,3 @@ local WRITES = {
     return commit.write()
   end,
 }
-
--- --- carrying out ------------------------------------------------------------------------------------------------
-
--- Tells who waits, if anybody does: a busy system sends no word. A claim that came back short waits from now on.
-local function ring(caller)
-  if ground.added and call('DEL', key.idle) == 1 then
-    call('PUBLISH', root .. ':bell', caller)
-  end
-  if ground.idle then
-    call('SET', key.idle, 1)
-  end
-end
-
--- Does it once. The client sends a call again when its answer was lost; then the answer is given once more. One that
--- arrives after its caller has gone on to another is done no more: nobody would hear the answer.
-local function once(write, slot, call_number, caller)
-  local name = root .. ':answer:' .. caller .. ':' .. slot
-  local kept = call('GET', name)
-  local last = kept and tonumber(string.match(kept, '^%d+')) or 0
-  if last == tonumber(call_number) then
-    local added, answer, brief = unpack(cmsgpack.unpack(string.sub(kept, #call_number + 2)))
-    return { added, answer, brief and claims.again(brief) }
-  elseif last > tonumber(call_number) then
-    error({ err = 'TQLATE call ' .. call_number .. ' comes after call ' .. last })
-  end
-  ground.check()
-  ground.expect(name, 'string')
-  local answer, asked, claimed = write()
-  ring(caller)
-  answer = answer or 0
-  local brief = asked and claims.brief(asked, claimed) or false
-  local packed = cmsgpack.pack({ flags(ground.added), answer, brief })
-  call('SET', name, call_number .. ':' .. packed, 'EX', KEPT)
-  return { flags(ground.added), answer, claimed or false }
-end
-
-local function carry_out()
-  local verb, slot, call_number, caller = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
-  if LOOKS[verb] then
-    return LOOKS[verb]()
-  end
-  return once(WRITES[verb], slot, call_number, caller)
-end
-
-local done, answer = pcall(carry_out)
-if done then
-  return answer
-end
-return redis.error_reply(type(answer) == 'table' and answer.err or answer)
