@@ -15,7 +15,7 @@ from .barrier import PostgresBarrier
 from .commit import commit
 from .database import Database
 from .guest import admitted
-from .keeper import PostgresKeeper
+from .keeper import OwnKeeper, SharedKeeper
 from .provider import PostgresProjections
 from .queue import PostgresQueue
 from .settings import PostgresSettings
@@ -33,10 +33,10 @@ class PostgresBackend(Backend):
 
     name = "postgres"
     atomic = True
-    enlists = True
 
     def __init__(self, settings: PostgresSettings, clock: Clock) -> None:
         self.settings = settings
+        self.enlists = not clock.virtual  # a connection of the user's would have to be waited for
         self.database = Database(settings, clock)
         self.queue = PostgresQueue(self, self.database)
         self.store = PostgresStore(self, self.database)
@@ -69,7 +69,7 @@ class PostgresBackend(Backend):
         return delivery._replace(token=token, place=Place.STORE) if moved else None
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:
-        return PostgresKeeper(self.settings)
+        return SharedKeeper(self.database) if self.database.clock.virtual else OwnKeeper(self.settings)
 
     async def release(self, receipts: Sequence[Receipt]) -> None:
         if receipts:

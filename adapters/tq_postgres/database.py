@@ -13,6 +13,7 @@ from tq.errors import BackendError
 
 from .connection import Connection, Pool, Row, make_pool
 from .errors import lost_a_race, mapped
+from .inline import Inline
 from .listener import Listener
 from .schema import Schema
 from .settings import PostgresSettings
@@ -27,13 +28,17 @@ LAST_CALLS = 5.0
 
 
 class Database:
-    """Runs statements, each a transaction of its own."""
+    """Runs statements, each a transaction of its own.
+
+    In virtual time, where nothing may wait for a socket, they run while the loop stands still, at the clock's present.
+    """
 
     def __init__(self, settings: PostgresSettings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
         self.place = settings.place
         self.schema = Schema(settings)
+        self._inline = Inline() if clock.virtual else None
         self._opening = asyncio.Lock()
         self._pool: Pool | None = None
         self._closed = False
@@ -46,6 +51,10 @@ class Database:
         Raises:
             BackendError: and its branches, as `tq_postgres.errors` maps them.
         """
+        if self._inline is not None:
+            if self._closed:
+                raise BackendError(f"{self.place} was closed")
+            return self._inline.run(self._fetch(text, args, self.clock.now()))
         races = 0
         while True:
             try:
@@ -56,10 +65,12 @@ class Database:
             races += 1
             await self.clock.sleep(random.random() * 0.002 * races)
 
-    async def _fetch(self, text: str, args: Sequence[object]) -> list[Row]:
+    async def _fetch(self, text: str, args: Sequence[object], now: float | None = None) -> list[Row]:
         pool = self._pool or await self._open()
         with mapped(self.place):
             async with pool.acquire() as connection:
+                if now is not None:
+                    await connection.execute(f"SET tq.now = '{now!r}'")
                 return await connection.fetch(self.schema.sql(text), *args)
 
     async def call(self, function: str, *args: object, wakes: bool = False) -> Any:
@@ -78,7 +89,7 @@ class Database:
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back when something may have fallen due, whoever wrote it; return what ends it."""
-        return self._listener.on_change(callback)
+        return self._listener.on_change(callback, listening=self._inline is None)
 
     # --- opening and closing --------------------------------------------------------------------------------------
 
@@ -89,8 +100,12 @@ class Database:
             BackendError: and its branches.
             ConfigurationError: the URL cannot be read.
         """
-        if self._pool is None:
+        if self._pool is not None:
+            return
+        if self._inline is None:
             await self._open()
+        else:
+            self._inline.run(self._open())
 
     async def _open(self) -> Pool:
         async with self._opening:
@@ -116,12 +131,19 @@ class Database:
 
     async def close(self) -> None:
         """Finish what was begun and close the connections; may be called twice."""
+        await self._listener.close()
+        if self._inline is None:
+            await self._close()
+        elif not self._closed:
+            self._inline.run(self._close())
+            self._inline.close()
+
+    async def _close(self) -> None:
         async with self._opening:
             self._closed = True
             pool, self._pool = self._pool, None
-        await self._listener.close()
         if pool is not None:
             with suppress(TimeoutError):
-                async with self.clock.timeout(LAST_CALLS):
+                async with asyncio.timeout(LAST_CALLS):  # noqa: TID251 -- the server's time: nobody's clock moves it
                     await pool.close()
             pool.terminate()

@@ -9,15 +9,16 @@ from tq.model import Delivery, Renewal
 from tq.ports import Keeper
 
 from .connection import Connection, connect
+from .database import Database
 from .errors import mapped
 from .queue import Renewing
 from .schema import Schema
 from .settings import PostgresSettings
 
-__all__ = ["PostgresKeeper"]
+__all__ = ["OwnKeeper", "SharedKeeper"]
 
 
-class PostgresKeeper(Keeper):
+class OwnKeeper(Keeper):
     """Shares nothing with the backend: neither a stalled event loop nor a full pool stops it."""
 
     def __init__(self, settings: PostgresSettings) -> None:
@@ -39,4 +40,22 @@ class PostgresKeeper(Keeper):
         sql, args = self._schema.sql(renewing.statement.text), renewing.statement.args
         with mapped(self._settings.place):
             [row] = await self._connection.fetch(sql, *args)
+        return renewing.answer(row)
+
+
+class SharedKeeper(Keeper):
+    """Goes the backend's own way: virtual time knows no second thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
+        renewing = Renewing([delivery.receipt for delivery in deliveries], lease)
+        [row] = await self._database.run(renewing.statement)
         return renewing.answer(row)

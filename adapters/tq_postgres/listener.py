@@ -37,10 +37,13 @@ class Listener:
         self._spawner = Spawner()
         self._closed = False
 
-    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call back, in the caller's event loop, when something may have fallen due; return what ends it."""
+    def on_change(self, callback: Callable[[], object], *, listening: bool = True) -> Callable[[], None]:
+        """Call back, in the caller's event loop, when something may have fallen due; return what ends it.
+
+        With `listening` also when another process says so.
+        """
         self._callbacks.append(callback)
-        if not len(self._spawner) and not self._closed:
+        if listening and not len(self._spawner) and not self._closed:
             self._spawner.spawn(self._listen(), "tq-listener")
 
         def forget() -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL passes every suite, on a server of its own clock: what is waited for is short."""
+"""PostgreSQL passes every suite: by its own clock, as it is used; and in virtual time, inline."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,9 +19,8 @@ from tq.testing.contracts import (
 from tq.testing.contracts.enlisting import Enlisting
 from tq_postgres import PostgresBackend, PostgresProjections
 
-pytestmark = pytest.mark.realtime
-
-SHORT = 0.3
+# The server keeps its own time, which cannot be moved: what is waited for is short.
+SHORT = 0.5
 
 
 @asynccontextmanager
@@ -38,7 +37,6 @@ async def opened(url: str, clock: Clock) -> AsyncGenerator[PostgresBackend, None
 class OnServer:
     """Gives each test a schema; every opening of a test goes there."""
 
-    beat = SHORT
     url: str
 
     @pytest.fixture(autouse=True)
@@ -54,6 +52,11 @@ class TestPostgresQueue(OnServer, QueueContract):
 
     def reopen(self, port: Custody, clock: Clock) -> AbstractAsyncContextManager[MessageQueue]:
         return self.open(clock)
+
+
+@pytest.mark.realtime
+class TestPostgresQueueByItsOwnClock(TestPostgresQueue):
+    beat = SHORT
 
 
 class TestPostgresStore(OnServer, StoreContract):
@@ -77,6 +80,11 @@ class TestPostgresBarrier(OnServer, BarrierContract):
         return self.open(clock)
 
 
+@pytest.mark.realtime
+class TestPostgresBarrierByItsOwnClock(TestPostgresBarrier):
+    beat = SHORT
+
+
 class TestPostgresProjections(OnServer, ProjectionContract):
     @asynccontextmanager
     async def open(self, clock: Clock) -> AsyncGenerator[PostgresProjections, None]:
@@ -97,6 +105,11 @@ class TestPostgresBackend(OnServer, BackendContract):
     def reopen(self, port: Backend, clock: Clock) -> AbstractAsyncContextManager[Backend]:
         return self.open(clock)
 
+
+@pytest.mark.realtime
+class TestPostgresBackendByItsOwnClock(TestPostgresBackend):
+    beat = SHORT
+
     @asynccontextmanager
     async def transaction(self, backend: Backend) -> AsyncGenerator[object, None]:
         connection = await asyncpg.connect(self.url.partition("?")[0])
@@ -107,7 +120,10 @@ class TestPostgresBackend(OnServer, BackendContract):
             await connection.close()
 
 
+@pytest.mark.realtime
 class TestSessionOfSqlalchemy(OnServer, Enlisting):
+    beat = SHORT
+
     @asynccontextmanager
     async def open(self, clock: Clock) -> AsyncGenerator[Backend, None]:
         async with opened(self.url, clock) as backend:

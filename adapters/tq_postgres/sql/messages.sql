@@ -3,8 +3,12 @@
 -- Of arrays that describe rows, all have one length. Rows go in by the order of their keys, so that two calls that write
 -- the same ones wait for each other instead of locking each other out. Places are those of the arguments, from 1.
 
+-- The server's present; in virtual time, that of the clock.
 CREATE FUNCTION tq_now() RETURNS float8
-AS $$ SELECT extract(epoch FROM clock_timestamp())::float8 $$ LANGUAGE sql;
+AS $$
+    SELECT coalesce(
+        nullif(current_setting('tq.now', true), '')::float8, extract(epoch FROM clock_timestamp())::float8)
+$$ LANGUAGE sql;
 
 -- Wakes those who listen, once the transaction has committed.
 CREATE FUNCTION tq_wake() RETURNS void
