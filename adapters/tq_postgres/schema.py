@@ -7,6 +7,7 @@ namespace that the settings ask for: `tq_messages` is `"public"."tq_messages"`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from hashlib import blake2b
 from importlib.resources import files
 from uuid import UUID
@@ -48,7 +49,7 @@ class Schema:
         self.instance: UUID | None = None
         """Tells this database from any other one, once it was opened."""
         key = blake2b(f"{self.schema}\0{self.namespace}".encode(), digest_size=8)
-        self.channel = f"tq_{key.hexdigest()}"
+        self.channel = f"tq-{key.hexdigest()}"
         """Where changes are told of."""
         self._lock = int.from_bytes(key.digest(), signed=True)
         self._texts: dict[str, str] = {}
@@ -81,7 +82,7 @@ class Schema:
             version = await self._version(connection)  # another process may have been faster
             if version == len(MIGRATIONS):
                 return
-            if await connection.fetchval("SELECT to_regnamespace($1)", self._quoted) is None:
+            if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", self.schema):
                 await connection.execute(f"CREATE SCHEMA {self._quoted}")
             if not version:
                 await self._refuse_foreign(connection)
@@ -94,10 +95,10 @@ class Schema:
             await self._version(connection)
 
     def _file(self, name: str) -> str:
-        return self.sql(_read(name).replace(":plans", PLANS).replace(":channel", f"'{self.channel}'"))
+        return self.sql(read(name).replace(":plans", PLANS).replace(":channel", f"'{self.channel}'"))
 
     async def _version(self, connection: Lent) -> int:
-        if await connection.fetchval("SELECT to_regclass($1)", self.name("schema")) is None:
+        if not await self._there(connection, ["schema"]):
             return 0
         try:
             row = await connection.fetchrow(self.sql("SELECT version, instance FROM tq_schema WHERE program = 'tq'"))
@@ -115,13 +116,21 @@ class Schema:
         return version
 
     async def _refuse_foreign(self, connection: Lent) -> None:
-        found = await connection.fetchval(
-            "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relname = ANY ($2::text[])",
-            self._quoted,
-            [f"{self.namespace}_{name}" for kind, name in _made() if kind != "FUNCTION"],
+        if found := await self._there(connection, [name for kind, name in _made() if kind != "FUNCTION"]):
+            raise self._foreign(found[0])
+
+    async def _there(self, connection: Lent, names: Sequence[str]) -> list[str]:
+        """Return which of our tables are there.
+
+        Asked of the catalogue itself: what `to_regclass` says is remembered while one waits for another process.
+        """
+        rows = await connection.fetch(
+            "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = $1 AND c.relname = ANY ($2::text[])",
+            self.schema,
+            [f"{self.namespace}_{name}" for name in names],
         )
-        if found is not None:
-            raise self._foreign(str(found).removeprefix(f"{self.namespace}_"))
+        return [name.removeprefix(f"{self.namespace}_") for (name,) in rows]
 
     def _foreign(self, name: str) -> ForeignDatabaseError:
         return ForeignDatabaseError(
@@ -131,18 +140,18 @@ class Schema:
     async def _drop_functions(self, connection: Lent) -> None:
         names = [f"{self.namespace}_{name}" for kind, name in _made() if kind == "FUNCTION"]
         for (function,) in await connection.fetch(
-            "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace($1)"
-            " AND proname = ANY ($2::text[])",
-            self._quoted,
+            "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+            " WHERE n.nspname = $1 AND p.proname = ANY ($2::text[])",
+            self.schema,
             names,
         ):
             await connection.execute(f"DROP FUNCTION {function}")
 
 
-def _read(name: str) -> str:
+def read(name: str) -> str:
     return files("tq_postgres").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _made() -> list[tuple[str, str]]:
     """Return what the files make, by kind and name."""
-    return [made for name in (*MIGRATIONS, *FUNCTIONS) for made in _MADE.findall(_read(name))]
+    return [made for name in (*MIGRATIONS, *FUNCTIONS) for made in _MADE.findall(read(name))]

@@ -1,8 +1,12 @@
-"""Every story is told on each backend that needs no server; some, on several servers at once as well."""
+"""Every story is told on each backend that needs no server; some, on several servers at once as well.
+
+`TQ_TEST_STORIES=postgres` tells them on that server: a few minutes that one takes when its adapter has changed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +16,12 @@ from tq.ports import Backend
 from tq.testing import VirtualClock
 
 
-@pytest.fixture(params=["memory://", "sqlite://"], ids=["memory", "sqlite"])
+@pytest.fixture(params=os.environ.get("TQ_TEST_STORIES", "memory,sqlite").split(","))
 def url(request: pytest.FixtureRequest) -> str:
     """Where the story's handler keeps its tasks."""
-    return str(request.param)
+    if request.param in {"memory", "sqlite"}:
+        return f"{request.param}://"
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture(params=HOMES)

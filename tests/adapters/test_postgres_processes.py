@@ -1,0 +1,297 @@
+"""Several workers on one database, a server that goes away, and what is heard of others."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tq import Task, TaskHandler, TaskQueuesManager
+from tq.errors import BackendError, BackendUnavailableError
+from tq.model import Batch, Claim, Delivery, Effects, Flow, Mark, Message, Remove, Settlement, StepStatus
+from tq_postgres import PostgresBackend, listener, open_backend, sweeper
+
+pytestmark = pytest.mark.realtime
+
+
+def message(id: str, **fields: Any) -> Message:
+    return Message(id, "q", "t", b"{}", 0.0)._replace(**fields)
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncGenerator[PostgresBackend, None]:
+    backend = open_backend(url, **options)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+async def until(true: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+    """Return when it is true."""
+    async with asyncio.timeout(within):
+        while not await true():  # noqa: ASYNC110 -- the server does not say when
+            await asyncio.sleep(0.01)
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+
+
+async def work(backend: PostgresBackend, name: str, adds: int) -> list[str]:
+    """Add, and settle whatever comes, until nothing is left; return the ids settled."""
+    for number in range(adds):
+        await backend.queue.add([message(f"{name}.{number}.{part}", lane=f"l{part % 2}") for part in range(5)])
+    endings: list[Settlement] = []
+    done: list[str] = []
+    hops = idle = 0
+    while idle < 20:
+        hops += 1
+        hop = await backend.commit(Batch(endings), Claim(("q",), 3, f"{name}:{hops}", 30.0))
+        assert hop.refused == []
+        done += [ending.receipt.id for ending in endings]
+        endings = [Settlement(delivery.receipt, Remove()) for delivery in hop.deliveries]
+        idle = 0 if endings else idle + 1
+        await asyncio.sleep(0)
+    return done
+
+
+@pytest.mark.spec("INV-03", "D-29")
+async def test_workers_share_the_work_and_never_a_task_nor_a_lane(postgres_url: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        backends = [await stack.enter_async_context(opened(postgres_url)) for _ in range(4)]
+        names = [f"w{number}" for number in range(4)]
+        settled = await asyncio.gather(*[work(it, name, 25) for it, name in zip(backends, names, strict=True)])
+        done = [id for ids in settled for id in ids]
+        done += await work(backends[0], "last", 0)
+        assert sorted(done) == sorted(
+            f"{name}.{number}.{part}" for name in names for number in range(25) for part in range(5)
+        )
+        assert await backends[0].database.fetch("SELECT FROM tq_lanes") == []
+
+
+@pytest.mark.spec("BAR-09", "INV-05", "INV-06")
+async def test_workers_that_end_the_members_of_one_flow_release_its_join_once(postgres_url: str) -> None:
+    members, flows = 60, 3
+    async with contextlib.AsyncExitStack() as stack:
+        backends = [await stack.enter_async_context(opened(postgres_url)) for _ in range(4)]
+        join = message("")
+        started = [
+            Flow(
+                id=f"f{n}",
+                total=members,
+                allowed=0,
+                needed=members,
+                join=join._replace(id=f"f{n}.join"),
+                started_at=0.0,
+            )
+            for n in range(flows)
+        ]
+        await backends[0].commit(Batch(effects=[Effects(flows=tuple(started))]))
+
+        async def count(backend: PostgresBackend, step: int) -> list[str]:
+            closed: list[str] = []
+            for number in range(members):
+                marks = [Mark(f"f{n}", (number * step + n) % members, StepStatus.SUCCESS) for n in range(flows)]
+                marks = marks[::-1] if step % 2 else marks  # in no common order
+                hop = await backend.commit(Batch(effects=[Effects(marks=tuple(marks))]))
+                closed += [state.id for state in hop.closed]
+            return closed
+
+        answers = await asyncio.gather(*[count(it, step) for it, step in zip(backends, (1, 7, 11, 13), strict=True)])
+        assert sorted(id for closed in answers for id in closed) == ["f0", "f1", "f2"]
+        barrier = backends[1].barrier
+        assert barrier is not None
+        states = await barrier.get(["f0", "f1", "f2"])
+        assert {(it.remaining, it.succeeded, it.confirmed) for it in states.values()} == {(0, members, True)}
+        assert sorted(it.id for it in await backends[2].queue.list(None, "", 9)) == ["f0.join", "f1.join", "f2.join"]
+
+
+async def test_a_hop_is_one_statement(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message(f"{number}") for number in range(20)])
+        seen: list[str] = []
+        fetch = backend.database.fetch
+
+        async def noted(text: str, *args: object) -> Any:
+            seen.append(text)
+            return await fetch(text, *args)
+
+        monkeypatch.setattr(backend.database, "fetch", noted)
+        first = await backend.commit(Batch(), Claim(("q",), 10, "w:1", 30.0))
+        effects = Effects(messages=(message("child"),), marks=(Mark("f", 0, StepStatus.SUCCESS),))
+        endings = [Settlement(delivery.receipt, Remove(), effects) for delivery in first.deliveries[:3]]
+        await backend.commit(Batch(endings), Claim(("q",), 10, "w:2", 30.0))
+        assert len(seen) == 2
+        seen.clear()
+        lost: list[Delivery] = [delivery._replace(token="w:never") for delivery in first.deliveries[3:5]]
+        endings = [Settlement(delivery.receipt, Remove(), effects) for delivery in [*lost, *first.deliveries[5:]]]
+        hop = await backend.commit(Batch(endings))
+        assert sorted(hop.refused) == sorted(delivery.receipt for delivery in lost)
+        assert len(seen) == 2, "once with all, once without those that were lost"
+
+
+# --- hearing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_another_process_adds_is_heard_of_at_once(postgres_url: str) -> None:
+    async with opened(postgres_url) as ours, opened(postgres_url) as theirs:
+        told = asyncio.Event()
+        forget = ours.on_change(told.set)
+        await asyncio.wait_for(told.wait(), 10)  # it listens, and tells that it may have missed something
+        told.clear()
+        await theirs.queue.add([message("a")])
+        await asyncio.wait_for(told.wait(), 10)
+        told.clear()
+        forget()
+        await theirs.queue.add([message("b")])
+        await asyncio.sleep(0.1)
+        assert not told.is_set()
+
+
+async def test_a_listener_whose_connection_is_ended_listens_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "FIRST_PAUSE", 0.01)
+    async with opened(postgres_url) as ours, opened(postgres_url) as theirs:
+        told = asyncio.Event()
+        ours.on_change(told.set)
+        await asyncio.wait_for(told.wait(), 10)
+        told.clear()
+        ended = await theirs.database.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1",
+            f'LISTEN "{ours.database.schema.channel}"',
+        )
+        assert len(ended) == 1
+        await asyncio.wait_for(told.wait(), 10)
+        told.clear()
+        await theirs.queue.add([message("a")])
+        await asyncio.wait_for(told.wait(), 10)
+
+
+# --- a server that goes away ------------------------------------------------------------------------------------------
+
+
+class Way:
+    """A way to the server that can be cut, and opened again."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        host, _, port = url.partition("@")[2].partition("/")[0].partition(":")
+        self._there = (host, int(port))
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> str:
+        """Open it, always at the same place; return the URL."""
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self.url.replace(f"{self._there[0]}:{self._there[1]}", f"127.0.0.1:{self._port}")
+
+    async def cut(self) -> None:
+        """End every connection, and let nobody in."""
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0.05)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._there)
+        self._writers |= {writer, back}
+
+        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    target.write(data)
+                    await target.drain()
+            target.transport.abort()
+
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+        self._writers -= {writer, back}
+
+
+@asynccontextmanager
+async def way(url: str) -> AsyncGenerator[tuple[Way, str], None]:
+    made = Way(url)
+    through = await made.open()
+    try:
+        yield made, through
+    finally:
+        await made.cut()
+
+
+async def test_a_worker_goes_on_by_itself_when_the_server_is_back(postgres_url: str) -> None:
+    """F-01: what ran meanwhile is settled; what was added from elsewhere meanwhile runs."""
+    executors = TaskQueuesManager()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @executors.task("slow", store_on_success=True)
+    async def slow(number: int) -> int:
+        begun.set()
+        await go_on.wait()
+        return number
+
+    async with (
+        way(postgres_url) as (way_, url),
+        TaskHandler.connect(postgres_url) as elsewhere,
+        TaskHandler.connect(url, executors, backend_options={"poll_interval": 0.2}) as handler,
+    ):
+        [first] = await handler.add_tasks([slow.task(1)])
+        await handler.start()
+        await begun.wait()
+        await way_.cut()
+        go_on.set()
+        [second] = await elsewhere.add_tasks([Task(type="slow", payload=2)])
+        with pytest.raises(BackendUnavailableError, match=r"cannot be reached|clos"):
+            await handler.backend.queue.counts()
+        await asyncio.sleep(0.3)
+        assert await elsewhere.task(first).status() == "processing"
+        await way_.open()
+        assert await elsewhere.task(first).result(timeout=20.0) == 1
+        assert await elsewhere.task(second).result(timeout=20.0) == 2
+
+
+async def test_connections_that_were_ended_are_replaced(postgres_url: str) -> None:
+    """A server that was restarted while nobody spoke is not noticed at all."""
+    async with opened(postgres_url) as ours, opened(postgres_url) as theirs:
+        await ours.queue.add([message("a")])
+        keeper = ours.keeper()
+        async with keeper as renewing:
+            (delivery,) = (await ours.commit(Batch(), Claim(("q",), 1, "w:1", 30.0))).deliveries
+            assert (await renewing.renew([delivery], 30.0)).lost == ()
+            await theirs.database.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tq'"
+                " AND pid <> pg_backend_pid()"
+            )
+            await asyncio.sleep(0.1)
+            assert await ours.queue.locate(["never"]) == {}
+            assert (await renewing.renew([delivery], 30.0)).lost == ()
+
+
+async def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) -> None:
+    async with opened(postgres_url, command_timeout=0.1) as backend:
+        await backend.database.open()
+        with pytest.raises(BackendError, match="did not answer in time"):
+            await backend.database.fetch("SELECT pg_sleep(5)")
+        assert await backend.queue.locate(["never"]) == {}
+
+
+# --- sweeping ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_settled_tasks_leave_behind_is_swept(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "EVERY", 10)
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message(f"{number}") for number in range(10)])
+        hop = await backend.commit(Batch(), Claim(("q",), 10, "w:1", 30.0))
+        await backend.commit(Batch([Settlement(delivery.receipt, Remove()) for delivery in hop.deliveries]))
+
+        async def swept() -> bool:
+            sql = "SELECT vacuum_count FROM pg_stat_all_tables WHERE relid = 'tq_messages'::regclass"
+            [(count,)] = await backend.database.fetch(sql)
+            return bool(count)
+
+        await until(swept)
