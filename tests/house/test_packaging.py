@@ -144,3 +144,5 @@ def test_the_wheel_works_without_the_source_tree(tmp_path: Path) -> None:
     assert str(ROOT) not in where
     assert "commit" in run(python, "-I", "-c", "import tq_redis.scripts as it; print(it.script().text)", cwd=tmp_path)
     assert run(python, "-I", "-c", FIRST_TASK, *PUBLIC, cwd=tmp_path) == "hello world\n"
+    # What is read at run time is in the wheel, too.
+    run(python, "-I", "-c", "from tq_postgres.schema import read; read('tables'), read('claims')", cwd=tmp_path)
