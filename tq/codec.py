@@ -114,7 +114,8 @@ def decode_body(data: bytes) -> dict[str, Any]:
         raise WireError("the body of a message is not a task", data)
     if fields["v"] != FORMAT:
         raise UnknownFormatError(fields["v"], data)
-    if not _is_name(fields.get("type")) or not _is_name(fields.get("queue")) or not line_end:
+    type_, queue = fields.get("type"), fields.get("queue")
+    if type(type_) is not str or not type_ or type(queue) is not str or not queue or not line_end:
         raise WireError("the body of a message lacks type, queue or payload", data)
     created_at = fields.get("created_at")
     plain = len(fields) == _PLAIN and "id" in fields and type(created_at) is float and 0.0 <= created_at <= _LAST

@@ -17,12 +17,51 @@ __all__ = ["Service", "Spawner"]
 log = logging.getLogger("tq")
 
 
+class _Caught:
+    """Stands in for `loop.call_soon` while an asyncio task is made, and keeps what it wants called."""
+
+    __slots__ = ("step",)
+
+    def __init__(self) -> None:
+        self.step: Callable[[], object] = _nothing
+
+    def __call__(self, step: Callable[[], object], *, context: Context | None = None) -> None:
+        self.step = step
+
+
+def _nothing() -> None: ...
+
+
+if sys.version_info >= (3, 12):
+
+    def begin(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
+        """Return a task that has run up to where it first waits."""
+        return asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
+else:
+
+    def begin(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
+        """Return a task that has run up to where it first waits.
+
+        Python 3.11 knows no other way to begin at once than to take the first step from under the loop's nose.
+        """
+        caught = _Caught()
+        try:
+            loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
+        except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
+            return asyncio.Task(work, loop=loop, name="tq", context=context)
+        try:
+            task = asyncio.Task(work, loop=loop, name="tq", context=context)
+        finally:
+            del loop.call_soon
+        context.run(caught.step)
+        return task
+
+
 class Spawner:
     """Owns background tasks: each is kept alive until it ends, its exception is never lost, none outlives `close`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._first = _Caught()
         self.closed = False
 
     def __len__(self) -> int:
@@ -45,30 +84,10 @@ class Spawner:
 
         To be called by the event loop, from no task: as a callback of `call_soon`. What never waits then costs half.
         """
-        loop = asyncio.get_running_loop()
-        if sys.version_info >= (3, 12):
-            task = asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
-        else:
-            task = self._caught(work, loop, context)
+        task = begin(work, asyncio.get_running_loop(), context)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._done)
-
-    def _caught(
-        self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
-    ) -> asyncio.Task[None]:
-        """Take its first step from under the loop's nose: Python 3.11 knows no other way to begin at once."""
-        caught = self._first
-        try:
-            loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
-        except AttributeError:  # a loop that is not written in Python: the loop begins it, a little later
-            return asyncio.Task(work, loop=loop, name="tq", context=context)
-        try:
-            task = asyncio.Task(work, loop=loop, name="tq", context=context)
-        finally:
-            del loop.call_soon
-        context.run(caught.step)
-        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -92,21 +111,6 @@ class Spawner:
         for task in tasks:
             task.cancel()
         return len((await asyncio.wait(tasks, timeout=timeout))[1]) if tasks else 0
-
-
-class _Caught:
-    """Stands in for `loop.call_soon` while an asyncio task is made, and keeps what it wants called."""
-
-    __slots__ = ("step",)
-
-    def __init__(self) -> None:
-        self.step: Callable[[], object] = _nothing
-
-    def __call__(self, step: Callable[[], object], *, context: Context | None = None) -> None:
-        self.step = step
-
-
-def _nothing() -> None: ...
 
 
 class Service:

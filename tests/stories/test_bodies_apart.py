@@ -215,7 +215,7 @@ async def test_bodies_that_compute_leave_the_event_loop_its_turn() -> None:
         await h.handler.add_tasks([Task(type="work", payload=number) for number in range(COUNT)])
         turns = Turns()
         await h.run()
-    assert all(began.count(turn) <= 3 for turn in began)
+    assert all(began.count(turn) <= 4 for turn in began)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 no task begins at once by itself")

@@ -85,6 +85,7 @@ class Bodies:
         self._look = look
         self._context = copy_context()
         """What bodies find around them: nothing of the body before, nor of whoever freed their slot."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = False
         """Whether the event loop was asked to start what is ready."""
 
@@ -92,14 +93,15 @@ class Bodies:
         """See to it that every body that has a slot is started, when the event loop comes round."""
         if not self._starting and self._slots.ready:
             self._starting = True
-            asyncio.get_running_loop().call_soon(self._start)
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         """Start bodies, each in an asyncio task of its own that runs at once, up to where it first waits.
 
         Called by the event loop, which has its turn again after a while, whatever is left.
         """
-        until = self._clock.monotonic() + SLICE
+        until = self._clock.now() + SLICE
         try:
             while not self._spawner.closed and (started := self._slots.start()) is not None:
                 line, group = started
@@ -107,7 +109,7 @@ class Bodies:
                     self._spawner.spawn(self._run_group(line, group), "tq", self._context.copy())
                 else:
                     self._spawner.begin(self._run(line, group[0]), self._context.copy())
-                if self._clock.monotonic() >= until:
+                if group[0].started_at >= until:
                     break
         finally:
             self._starting = False
@@ -118,7 +120,7 @@ class Bodies:
 
     async def _run(self, line: Line, execution: Execution) -> None:
         registration = line.registration
-        execution.body_task = asyncio.current_task()
+        execution.body_task = asyncio.current_task(self._loop)
         execution.started_at = self._clock.now()
         alarms = self._set_alarms(line, execution) if registration.timed else ()
         token = None
@@ -220,7 +222,7 @@ class Bodies:
         """Return what every log line of the body carries (LOG-02 … LOG-04): runtime keys win."""
         runtime = {
             "task_id": execution.id,
-            "task_type": execution.delivery.message.type,
+            "task_type": execution.body["type"],
             "worker_id": self._worker_id,
         }
         return {**execution.log_context, **runtime} if execution.concerns_others else runtime

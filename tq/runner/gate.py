@@ -7,29 +7,15 @@ from typing import Any
 from tq.codec import decode_body
 from tq.errors import CrashedError, UnknownFormatError, WireError
 from tq.model import Delivery, Failed, TaskStatus
+from tq.runner.actions import words_of
 from tq.runner.execution import Execution
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.settle import Policy, convicted, unknown
 
-__all__ = ["SUSPECT_FROM", "admit", "inspect", "policy_of", "stand_in"]
+__all__ = ["SUSPECT_FROM", "inspect", "policy_of", "stand_in", "unfit"]
 
 SUSPECT_FROM = 2
 """Crashes from which on a delivery runs alone."""
-
-
-def admit(
-    delivery: Delivery, executors: TaskQueuesManager, now: float, unknown_grace: float, consumer_id: str
-) -> Execution:
-    """Return what `inspect` does; of a body that it cannot even look at, an execution that ends unrun.
-
-    Whatever is wrong with one delivery must not bring down the worker, and with it all the others.
-    """
-    try:
-        return inspect(delivery, executors, now, unknown_grace, consumer_id)
-    except Exception as error:  # noqa: BLE001 -- bytes may hold anything, a later version's mistakes too
-        execution = Execution(delivery, stand_in(delivery), None, consumer_id)
-        execution.unrun = Failed(f"it could not be looked at: {error!r}", final=True, exception=error)
-        return execution
 
 
 def inspect(
@@ -61,6 +47,13 @@ def inspect(
             crash = CrashedError(f"the worker died {crashes} times with this task, {delivery.solo_crashes} alone")
             execution.unrun = Failed(str(crash), final=True, exception=crash)
         execution.alone = crashes >= SUSPECT_FROM
+    return execution
+
+
+def unfit(delivery: Delivery, error: Exception, consumer_id: str) -> Execution:
+    """Return the execution of a delivery that `inspect` stumbled over: it ends unrun, and brings down nobody else."""
+    execution = Execution(delivery, stand_in(delivery), None, consumer_id)
+    execution.unrun = Failed(f"it could not be looked at: {words_of(error)}", final=True, exception=error)
     return execution
 
 

@@ -37,7 +37,7 @@ from tq.runner.commit import Committer, Note
 from tq.runner.endings import Endings
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
-from tq.runner.gate import admit
+from tq.runner.gate import inspect, unfit
 from tq.runner.handover import HandOver
 from tq.runner.invoke import Resources
 from tq.runner.keeper import LeaseKeeper
@@ -215,21 +215,23 @@ class Worker(Service):
 
     async def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its way: to a body, to a body of its own, or to its end."""
-        now, grace = self._clock.now(), self.settings.unknown_grace
-        held, consumer_id = self._endings.held, self._consumer_id
-        stopping = self._stopping.is_set()
+        now, held, consumer_id = self._clock.now(), self._endings.held, self._consumer_id
         await self._report.consumed([it for it in deliveries if it.message.id not in held], consumer_id)
         for delivery in deliveries:
             if (before := held.get(delivery.message.id)) is not None:
                 self.interrupt(before, Interruption.LOST)
                 self._endings.give_back(delivery)
                 continue
-            execution = admit(delivery, self._executors, now, grace, consumer_id(delivery.message.queue))
+            consumer = consumer_id(delivery.message.queue)
+            try:
+                execution = inspect(delivery, self._executors, now, self.settings.unknown_grace, consumer)
+            except Exception as error:  # noqa: BLE001 -- bytes may hold anything, a later version's mistakes too
+                execution = unfit(delivery, error, consumer)
             execution.started_at = now
             held[execution.id] = execution
             if execution.unrun is not None:
                 self._end_unrun(execution, execution.unrun)
-            elif stopping:
+            elif self._stopping.is_set():
                 self._finish(execution, Released(reason="shutdown"))
             elif execution.alone:
                 self._suspects.add(execution)
@@ -269,8 +271,7 @@ class Worker(Service):
     def _next_suspect(self) -> None:
         """Run a suspect once no slot is taken; it is marked as alone before it starts (design 1.4).
 
-        Long runs that were handed over may go on beside it. Then it is not marked: should the worker die, it may have
-        been they.
+        Beside long runs that were handed over it is not marked: should the worker die, it may have been they.
         """
         if self._slots.running or self._slots.waiting or (suspect := self._suspects.next()) is None:
             return

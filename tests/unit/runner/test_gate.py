@@ -9,9 +9,12 @@ import pytest
 
 from tq import Actions, Task, TaskQueuesManager
 from tq.clock import to_datetime
+from tq.codec import decode_body
 from tq.model import Delivery, Failed, Released, TaskStatus
 from tq.runner.execution import Execution
-from tq.runner.gate import admit, inspect, policy_of, stand_in
+from tq.runner.gate import inspect, policy_of, stand_in
+from tq.testing import VirtualClock
+from tq.testing.harness import harness
 
 from .making import NOW, delivery, execution, message, registration
 
@@ -71,17 +74,24 @@ def test_bytes_that_are_no_task_end_at_once_under_their_own_name() -> None:
     assert stand_in(of) == body
 
 
-def test_what_cannot_even_be_looked_at_ends_unrun(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_cannot_even_be_looked_at_ends_unrun(monkeypatch: pytest.MonkeyPatch, clock: VirtualClock) -> None:
     """One delivery must not bring down the worker with all the others."""
+    executors, ran = TaskQueuesManager(), list[int]()
 
-    def fails(_: bytes) -> Any:
-        raise TypeError("nobody thought of this")
+    @executors.task("work")
+    async def work(number: int) -> None:
+        ran.append(number)
 
-    monkeypatch.setattr("tq.runner.gate.decode_body", fails)
-    unrun = admit(delivery(message()), TaskQueuesManager(), NOW, 3600, "memory:default").unrun
-    assert isinstance(unrun, Failed)
-    assert unrun.final
-    assert "nobody thought of this" in unrun.error
+    def stumbles(data: bytes) -> Any:
+        if data.endswith(b"\n13"):
+            raise TypeError("nobody thought of this")
+        return decode_body(data)
+
+    monkeypatch.setattr("tq.runner.gate.decode_body", stumbles)
+    async with harness(executors, clock=clock) as h:
+        ids = await h.run(work.task(1), work.task(13), work.task(2))
+        await h.assert_failed(ids[1], "nobody thought of this")
+    assert ran == [1, 2]
 
 
 def test_an_unknown_format_waits_like_an_unknown_type() -> None:
