@@ -18,18 +18,7 @@ from itertools import count
 from tq.clock import Clock
 from tq.errors import BackendError
 from tq.lifecycle import Service
-from tq.model import (
-    NO_EFFECTS,
-    Claim,
-    Delivery,
-    Effects,
-    FlowState,
-    Hop,
-    Outcome,
-    Receipt,
-    Released,
-    Renewal,
-)
+from tq.model import NO_EFFECTS, Claim, Delivery, Effects, FlowState, Hop, Outcome, Receipt, Released, Renewal
 from tq.ports import Attachment, Backend, Continuation
 from tq.runner.alarms import Alarms
 from tq.runner.bodies import Bodies
@@ -375,7 +364,7 @@ class Worker(Service):
         """Give back what has not started, wait `grace_period` for what runs, release the rest."""
         self._stopping.set()
         self._pace.wake()
-        for execution in [*self._slots.drop_waiting(), *self._suspects.drop()]:
+        for execution in (*self._slots.drop_waiting(), *self._suspects.drop()):
             self._finish(execution, Released(reason="shutdown"))
         if self._main_task is not None:
             try:
