@@ -144,6 +144,7 @@ class Bodies:
                 alarm.cancel()
         if execution.interrupted is not None and (current := asyncio.current_task()) is not None:
             current.uncancel()
+        execution.body_task = None  # what was begun and is kept for the hop makes the garbage collector look at it
         try:
             self._finish(execution, outcome)
         finally:
