@@ -32,36 +32,12 @@ class _Caught:
 def _nothing() -> None: ...
 
 
-if sys.version_info >= (3, 12):
-
-    def begin(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
-        """Return a task that has run up to where it first waits."""
-        return asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
-else:
-
-    def begin(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
-        """Return a task that has run up to where it first waits.
-
-        Python 3.11 knows no other way to begin at once than to take the first step from under the loop's nose.
-        """
-        caught = _Caught()
-        try:
-            loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
-        except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
-            return asyncio.Task(work, loop=loop, name="tq", context=context)
-        try:
-            task = asyncio.Task(work, loop=loop, name="tq", context=context)
-        finally:
-            del loop.call_soon
-        context.run(caught.step)
-        return task
-
-
 class Spawner:
     """Owns background tasks: each is kept alive until it ends, its exception is never lost, none outlives `close`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._first = _Caught()
         self.closed = False
 
     def __len__(self) -> int:
@@ -84,10 +60,34 @@ class Spawner:
 
         To be called by the event loop, from no task: as a callback of `call_soon`. What never waits then costs half.
         """
-        task = begin(work, asyncio.get_running_loop(), context)
+        task = self._begun(work, asyncio.get_running_loop(), context)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._done)
+
+    if sys.version_info >= (3, 12):
+
+        def _begun(
+            self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+        ) -> asyncio.Task[None]:
+            return asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
+    else:
+
+        def _begun(
+            self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+        ) -> asyncio.Task[None]:
+            """Take the first step from under the loop's nose: Python 3.11 knows no other way to begin at once."""
+            caught = self._first
+            try:
+                loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
+            except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
+                return asyncio.Task(work, loop=loop, name="tq", context=context)
+            try:
+                task = asyncio.Task(work, loop=loop, name="tq", context=context)
+            finally:
+                del loop.call_soon
+            context.run(caught.step)
+            return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -37,6 +37,8 @@ class Endings:
         self.pending: list[Pending] = []
         self.handed_off = 0
         """Those of them that run in the manager's care and take no slot."""
+        self._unwritten = 0
+        """Those of the others that are settled, and wait for the hop, or are in it."""
         self.lost: list[Execution] = []
         """Those that others have now, until somebody has taken note of it."""
         self.told: list[tuple[str, Outcome]] | None = None
@@ -44,8 +46,8 @@ class Endings:
 
     @property
     def in_line(self) -> int:
-        """What is held, without the long runs: they take no slot."""
-        return len(self.held) - self.handed_off
+        """What is held, without the long runs and without what is settled: they take no slot."""
+        return len(self.held) - self.handed_off - self._unwritten
 
     def deliveries(self) -> list[Delivery]:
         """Return what is held; safe to call from another thread."""
@@ -64,6 +66,7 @@ class Endings:
             if execution is not None and held.get(execution.id) is execution:
                 del held[execution.id]
                 self.handed_off -= execution.handed_off
+                self._unwritten -= not execution.handed_off
 
     def let_go(self, receipt: Receipt) -> None:
         """The lease is of no more use: its settlement is written, or somebody else's is."""
@@ -89,7 +92,9 @@ class Endings:
             self.let_go(execution.delivery.receipt)
             self.lost.append(execution)
             log.warning("task %s lost its lease; its outcome has no effect here", execution.id)
-        elif (
+            return True
+        self._unwritten += not execution.handed_off
+        if (
             outcome is SUCCEEDED
             and said is _NOTHING_SAID
             and registration is not None

@@ -11,7 +11,7 @@ from tq.model import Claim, Hop
 
 __all__ = ["Pace"]
 
-SHORTEST_AHEAD, LONGEST_AHEAD = 0.002, 0.05
+SHORTEST_AHEAD, LONGEST_AHEAD = 0.0005, 0.05
 """Seconds of recent throughput that may be claimed beyond the free slots, at least and at most."""
 MOST_AHEAD = 2_000
 HOPS_AHEAD = 3.0

@@ -164,6 +164,7 @@ class Worker(Service):
         self._pace.made(hop, claim, len(pending), self._clock.monotonic() - begun)
         self._pace.look_by(self._strangers.until)
         await self._report.written(pending, hop)
+        pending.clear()  # what has ended is not to be there while what comes is made: the collector would keep it
         await self._note_lost()
         if hop.closed:
             self._decided(hop.closed)
