@@ -52,7 +52,7 @@ def sqlite(clock: Clock, folder: Path) -> Home:
     every: list[SqliteBackend] = []
 
     def opened() -> SqliteBackend:
-        every.append(SqliteBackend(SqliteSettings(path=str(path), synchronous="OFF"), clock))
+        every.append(SqliteBackend(SqliteSettings(path=str(path), synchronous="OFF", poll_interval=1.0), clock))
         return every[-1]
 
     def parts(faults: Faults) -> Parts:

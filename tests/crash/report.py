@@ -28,7 +28,7 @@ WHERE = {
     "sqlite": "one file, opened by every process anew",
     "redis": "one server, to which every process connects anew",
     "servers": "queue, store, flows and rows on a server each",
-    "stream": "the same; the queue cannot delay or re-arm, and delivers again what was acknowledged",
+    "stream": "the same; the queue cannot delay, and delivers again",
     "memory+sqlite": "the queue in memory, all else in a SQLite file",
 }
 NOT_PROMISED = """\

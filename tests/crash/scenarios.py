@@ -240,7 +240,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         endings={"bad": BAD},
     ),
-    "children": Scenario(play=adds(Task(type="work", id="a", payload={"children": 2, "later": 150.0}))),
+    "children": Scenario(play=adds(Task(type="work", id="a", payload={"children": 2, "later": 125.0}))),
     "group": Scenario(play=adds(*(Task[Any](type="group", id=f"g{n}", payload={}) for n in range(3)))),
     "long task": Scenario(
         play=adds(Task(type="long", id="a", payload={"lasts": 12.0}, entity=Entity("Task", "a"))), again=1

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.homes import HOMES
 from tests.house.tree import ROOT, adapters
 from tq.app.parts import REMEMBER
 from tq.flow.results import INLINE, INLINE_STEPS
@@ -155,6 +156,16 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert not [words for words in limits if words not in text]
     with pytest.raises(ValueError, match="200"):
         Task(type="t", id="x" * 201)
+
+
+def test_what_was_struck_is_what_the_report_says_of_every_backend() -> None:
+    report = (ROOT / "tests" / "crash" / "REPORT.md").read_text(encoding="utf-8")
+    shown = [line for line in section("What was struck, and what held").splitlines() if line.startswith("|")]
+    assert "\n".join(shown) in report, "run make crash-report"
+    rows = cells("\n".join(shown))[1:]
+    assert [row[0] for row in rows] == [*HOMES]
+    assert {row[-1].strip("| ") for row in rows} == {"0"}, "a violation is no news for a README, but a fault to mend"
+    assert "What is not promised" in report
 
 
 def test_every_room_is_on_the_map() -> None:
