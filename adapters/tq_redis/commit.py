@@ -39,9 +39,6 @@ from .server import Answer, Argument
 
 __all__ = ["chunk_arguments", "commit_arguments", "note_arguments", "read_hop", "reopen_arguments"]
 
-_NOBODY = Receipt("", "")
-"""Stands for the lease of effects that need none."""
-
 
 def commit_arguments(batch: Batch, claim: Claim | None) -> Iterator[Argument]:
     """Give what a hop writes, and what it asks for."""
@@ -55,12 +52,14 @@ def commit_arguments(batch: Batch, claim: Claim | None) -> Iterator[Argument]:
         for receipt, ending, effects, _, _ in settlements
         if effects is not NO_EFFECTS and not (isinstance(ending, Remove) and _only_its_record(receipt, effects))
     ]
-    blocks += [(_NOBODY, effects) for effects in batch.effects]
     yield len(blocks)
     for receipt, effects in blocks:
         arguments = _effects(effects)
         yield from (*receipt, len(arguments))
         yield from arguments
+    yield len(batch.effects)
+    for effects in batch.effects:
+        yield from _effects(effects)
     if claim is None:
         yield 0
     else:

@@ -87,8 +87,8 @@ end
 
 local function new_pool()
   return {
-    messages = {}, records = {}, flows = {}, marks = {}, confirms = {}, rows = {}, chunks = {}, spreads = {}, notes = {},
-    resolved = {}, reopens = {}, verdicts = {}, known = {}, opening = {}, resolving = {},
+    messages = {}, records = {}, flows = {}, marks = {}, confirms = {}, rows = {}, chunks = {}, spreads = {},
+    notes = {}, resolved = {}, reopens = {}, verdicts = {}, known = {}, opening = {}, resolving = {},
   }
 end
 
@@ -196,16 +196,19 @@ read_effects = function(pool, holding, fenced)
   end
 end
 
-local function read_blocks(endings)
+local function read_pool(endings)
   local pool = new_pool()
   pool.records = endings.records
   for _ = 1, number() do
     local id, token, size = take(), take(), number()
-    if token ~= '' and endings.lost[receipt(id, token)] then
+    if endings.lost[receipt(id, token)] then
       skip(size)
     else
-      read_effects(pool, endings.holding, token ~= '')
+      read_effects(pool, endings.holding, true)
     end
+  end
+  for _ = 1, number() do -- nobody's lease stands behind these
+    read_effects(pool, endings.holding, false)
   end
   return pool
 end
@@ -296,7 +299,7 @@ end
 -- Returns the receipts that were lost, the flows decided, the ids taken and the flows known, beside the claim's answer.
 function commit.write()
   local endings = read_endings()
-  local pool = read_blocks(endings)
+  local pool = read_pool(endings)
   local asked = number() == 1 and claims.read() or nil
   expect(pool)
   if asked then

@@ -3,8 +3,8 @@
 -- KEYS  the root of all names, "{namespace}": every key begins with it, so that a cluster keeps them on one node. It is
 --       no key itself, and stands beside one that is: while a cluster moves them to another node, two keys of which
 --       one is not there are put off by either node, so that no script ever sees a part of them
--- ARGV      verb, present ("" for the server's own), slot of the answer ("" for verbs that only look), number of the
---          call, name of the caller, and then what the verb takes
+-- ARGV  verb, present ("" for the server's own), slot of the answer ("" for verbs that only look), number of the call,
+--       name of the caller, and then what the verb takes
 
 -- The rooms, each filled by the file of its name.
 local ground, waiting, messages, leases, claims, whereabouts = {}, {}, {}, {}, {}, {}
@@ -18,8 +18,9 @@ local WIDE = 4000
 
 -- Names of a fixed type; `check` looks at them before anything is written.
 local TYPES = {
-  messages = 'hash', bodies = 'hash', states = 'hash', ids = 'zset', seq = 'string', running = 'hash', ['until'] = 'zset', alone = 'set',
-  cancelled = 'set', held = 'hash', laned = 'hash', queues = 'set', paused = 'set', workers = 'hash', idle = 'string',
+  messages = 'hash', bodies = 'hash', states = 'hash', ids = 'zset', seq = 'string', running = 'hash',
+  ['until'] = 'zset', alone = 'set', cancelled = 'set', held = 'hash', laned = 'hash', queues = 'set', paused = 'set',
+  workers = 'hash', idle = 'string',
   records = 'hash', ['records:at'] = 'zset', ['records:expires'] = 'zset', ['records:dead'] = 'zset',
   outcomes = 'hash', ['outcomes:carried'] = 'zset', chunks = 'hash', ['chunks:at'] = 'zset', topics = 'set',
   noted = 'string', flows = 'hash', joins = 'hash', ['flows:open'] = 'zset', ['flows:ids'] = 'zset',

@@ -154,8 +154,9 @@ class Hopping(BackendSuite):
     async def test_an_unknown_receipt_is_refused(self, clock: Clock) -> None:
         async with self.open(clock) as backend:
             await add(backend.queue, message("a", clock.now()))
+            brought = Effects(messages=(message("child", clock.now()),)) if self.atomic else Effects()
             for receipt in (Receipt("a", ""), Receipt("a", "w:never"), Receipt("never", "w:1")):
-                answer = await backend.commit(Batch(settlements=[Settlement(receipt, Rearm(0.0, 9, b""))]))
+                answer = await backend.commit(Batch(settlements=[Settlement(receipt, Rearm(0.0, 9, b""), brought)]))
                 assert answer.refused == [receipt]
             assert ids(await take(backend.queue, lease=self.long)) == ["a"]
 
