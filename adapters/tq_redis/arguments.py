@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import isnan
 from typing import Any
 
+from tq.errors import ContentRefusedError
 from tq.model import Flow, FlowState, Mark, Message, Projection, Rearm, Receipt, Record, TaskStatus, Verdict
 
 from .packing import pack_head, pack_join, pack_record, pack_result, pack_words, unpack_join, unpack_parts
 from .server import Argument
 
 __all__ = [
+    "as_number",
     "counted",
     "flow_arguments",
     "mark_arguments",
@@ -23,6 +26,17 @@ __all__ = [
     "record_arguments",
     "texts",
 ]
+
+
+def as_number(value: float) -> str:
+    """Return an instant, or seconds, as a script takes them.
+
+    Raises:
+        ContentRefusedError: it is no number; the server would find out when it has written something already.
+    """
+    if isnan(value):
+        raise ContentRefusedError("an instant, or a number of seconds, is none: nan cannot be kept")
+    return repr(value)
 
 
 def counted(values: Sequence[Argument]) -> Iterator[Argument]:
@@ -53,7 +67,7 @@ def record_arguments(records: Iterable[Record]) -> list[Argument]:
 
 def rearm_arguments(receipt: Receipt, again: Rearm) -> Sequence[Argument]:
     """Return how a delivery is given back."""
-    return (*receipt, repr(again.run_at), again.attempt, again.stats, repr(again.unknown_since))
+    return (*receipt, as_number(again.run_at), again.attempt, again.stats, as_number(again.unknown_since))
 
 
 # --- flows ------------------------------------------------------------------------------------------------------------
@@ -68,9 +82,9 @@ def flow_arguments(flow: Flow) -> Sequence[Argument]:
         flow.total,
         flow.allowed,
         flow.needed,
-        repr(flow.started_at),
+        as_number(flow.started_at),
         flow.generation,
-        "" if flow.deadline is None else repr(flow.deadline),
+        "" if flow.deadline is None else as_number(flow.deadline),
         int(flow.cancel_siblings),
         flow.chunks,
     )
@@ -128,8 +142,8 @@ def projection_arguments(row: Projection) -> Sequence[Argument]:
     """Return a row: which of its last three fields are there, then all of them."""
     created_at, updated_at, payload, result, error = row[7:]
     present = "".join(["0" if value is None else "1" for value in (payload, result, error)])
-    words = (row[0], row[1], row[2], row[3], row[4], str(row.status), row.version, repr(created_at), repr(updated_at))
-    return (present, *words, payload or b"", result or b"", error or "")
+    instants = as_number(created_at), as_number(updated_at)
+    return (present, *row[:5], str(row.status), row.version, *instants, payload or b"", result or b"", error or "")
 
 
 def read_projection(fields: Sequence[Any]) -> Projection:

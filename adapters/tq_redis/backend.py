@@ -11,6 +11,7 @@ from tq.errors import BackendUnavailableError
 from tq.model import Batch, Claim, Delivery, Hop, Place, Receipt
 from tq.ports import Backend, Keeper
 
+from .arguments import as_number
 from .barrier import RedisBarrier
 from .commit import commit_arguments, read_hop
 from .keeper import RedisKeeper
@@ -82,7 +83,7 @@ class RedisBackend(Backend):
         return self.server.next_call()
 
     async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
-        moved = await self.server.write("move", (*delivery.receipt, token, repr(lease)))
+        moved = await self.server.write("move", (*delivery.receipt, token, as_number(lease)))
         return delivery._replace(token=token, place=Place.STORE) if moved == 1 else None
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:

@@ -8,7 +8,7 @@ from typing import Any
 from tq.model import Flow, FlowState, Mark, Reopen, StepResult, Verdict
 from tq.ports import Backend, FlowBarrierProvider
 
-from .arguments import counted, flow_arguments, mark_arguments, read_states
+from .arguments import as_number, counted, flow_arguments, mark_arguments, read_states
 from .commit import reopen_arguments
 from .packing import unpack_result
 from .server import Argument, Server
@@ -106,7 +106,7 @@ class RedisBarrier(FlowBarrierProvider):
         await self._server.write("advance", (flow_id, *noted))
 
     async def purge(self, before: float, limit: int) -> int:
-        gone: int = await self._server.write("purge_flows", (repr(before), limit))
+        gone: int = await self._server.write("purge_flows", (as_number(before), limit))
         return gone
 
     async def close(self) -> None:

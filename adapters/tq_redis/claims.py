@@ -8,7 +8,7 @@ from typing import Any
 from tq.model import Claim, Delivery, Place
 from tq.ports import Claimed
 
-from .arguments import counted, read_receipts
+from .arguments import as_number, counted, read_receipts
 from .packing import SEQ, unpack_message, unpack_state
 from .server import Argument
 
@@ -20,7 +20,7 @@ _made = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownV
 
 def claim_arguments(claim: Claim) -> Iterator[Argument]:
     """Give what is asked for."""
-    yield from (claim.token, max(claim.limit, 0), repr(claim.lease))
+    yield from (claim.token, max(claim.limit, 0), as_number(claim.lease))
     yield from counted(claim.queues)
     yield len(claim.caps)
     for (queue, type), cap in claim.caps.items():

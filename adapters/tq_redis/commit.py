@@ -23,6 +23,7 @@ from tq.model import (
 )
 
 from .arguments import (
+    as_number,
     flow_arguments,
     mark_arguments,
     message_arguments,
@@ -182,7 +183,7 @@ def _flat(rows: Iterable[Sequence[Argument]]) -> Iterator[Argument]:
 
 def chunk_arguments(chunk: Chunk) -> Sequence[Argument]:
     """Return a part of a plan."""
-    return chunk_key(chunk.plan, chunk.number), repr(chunk.at), pack_chunk(chunk)
+    return chunk_key(chunk.plan, chunk.number), as_number(chunk.at), pack_chunk(chunk)
 
 
 def note_arguments(note: Outgoing) -> Sequence[Argument]:
@@ -192,8 +193,8 @@ def note_arguments(note: Outgoing) -> Sequence[Argument]:
 
 def reopen_arguments(reopen: Reopen) -> Sequence[Argument]:
     """Return what opens the next generation of a flow."""
-    deadline = "" if reopen.deadline is None else repr(reopen.deadline)
-    return reopen.flow_id, reopen.generation, pack_join(reopen.join), repr(reopen.at), deadline
+    deadline = "" if reopen.deadline is None else as_number(reopen.deadline)
+    return reopen.flow_id, reopen.generation, pack_join(reopen.join), as_number(reopen.at), deadline
 
 
 def read_hop(batch: Batch, claim: Claim | None, answer: Answer) -> Hop:

@@ -8,7 +8,7 @@ from typing import Any
 from tq.model import Claim, Message, Place, Rearm, Receipt, Renewal, State, Whereabouts
 from tq.ports import Backend, Claimed, Custody, Guarantees, MessageQueue
 
-from .arguments import counted, message_arguments, read_receipts, rearm_arguments, texts
+from .arguments import as_number, counted, message_arguments, read_receipts, rearm_arguments, texts
 from .claims import claim_arguments, read_claimed
 from .packing import pack_parts, unpack_parts
 from .server import Argument, Server
@@ -25,7 +25,7 @@ def receipts_of(receipts: Sequence[Receipt]) -> list[Argument]:
 
 async def renew(server: Server, receipts: Sequence[Receipt], lease: float) -> Renewal:
     """Let leases run on from now; tell which were lost and which are to be cancelled."""
-    lost, cancelled = await server.write("renew", (repr(lease), *receipts_of(receipts)))
+    lost, cancelled = await server.write("renew", (as_number(lease), *receipts_of(receipts)))
     return Renewal(tuple(read_receipts(lost)), tuple(read_receipts(cancelled)))
 
 
@@ -144,7 +144,7 @@ class RedisQueue(RedisCustody, MessageQueue):
 
     async def announce(self, worker: str, queues: Sequence[str], ttl: float) -> None:
         def arguments() -> Any:
-            yield from (worker, repr(ttl), pack_parts(queue.encode() for queue in queues))
+            yield from (worker, as_number(ttl), pack_parts(queue.encode() for queue in queues))
 
         await self._server.write("announce", arguments())
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tq.model import Chunk, Message, Outgoing, Place, Record, TaskStatus
 from tq.ports import OutcomeKey, Stored, TaskStore
 
-from .arguments import counted, message_arguments, record_arguments, texts
+from .arguments import as_number, counted, message_arguments, record_arguments, texts
 from .commit import chunk_arguments, note_arguments
 from .packing import (
     chunk_key,
@@ -33,7 +33,7 @@ class RedisStore(RedisCustody, TaskStore):
 
     async def park(self, message: Message, token: str, lease: float) -> bool:
         def arguments() -> Iterator[Argument]:
-            yield from (*message_arguments([message]), token, repr(lease))
+            yield from (*message_arguments([message]), token, as_number(lease))
 
         return bool(await self._server.write("park", arguments()))
 
@@ -99,7 +99,7 @@ class RedisStore(RedisCustody, TaskStore):
         return found[:limit]
 
     async def revive(self, ids: Sequence[str], at: float, stats: bytes = b"") -> list[str]:
-        return texts(await self._server.write("revive", (*counted(ids), repr(at), stats)))
+        return texts(await self._server.write("revive", (*counted(ids), as_number(at), stats)))
 
     async def forget(self, ids: Sequence[str]) -> list[str]:
         return texts(await self._server.write("forget", counted(ids)))
@@ -166,7 +166,7 @@ class RedisStore(RedisCustody, TaskStore):
     # --- upkeep ---------------------------------------------------------------------------------------------------
 
     async def purge(self, now: float, remember: float, limit: int) -> int:
-        gone: int = await self._server.write("purge", (repr(now), repr(now - remember), limit))
+        gone: int = await self._server.write("purge", (as_number(now), as_number(now - remember), limit))
         return gone
 
     async def stats(self) -> Mapping[str, int]:

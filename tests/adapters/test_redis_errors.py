@@ -1,8 +1,9 @@
 """What Redis refuses reaches the caller as an error of tq that names the server and the way out, and no password."""
 
 import inspect
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tq.model import (
     Rearm,
     Record,
     Remove,
+    Reopen,
     Settlement,
     StepStatus,
     TaskStatus,
@@ -191,3 +193,41 @@ async def test_a_value_that_cannot_be_kept_is_refused(redis_url: str, clock: Clo
         with pytest.raises(ContentRefusedError, match="cannot hold this value"):
             await backend.queue.add([message("b"), wrong])
         assert await backend.queue.counts() == {}
+
+
+NAN = float("nan")
+
+
+def no_numbers(now: float) -> Mapping[str, Effects]:
+    """Return effects in which one number is none."""
+    flow = Flow(id="g", total=1, allowed=0, needed=1, join=message("g.join"), started_at=now)
+    record = Record("z", "q", "t", TaskStatus.EXECUTED, now, now + 60)
+    row = Projection("z", "i", "Item", "t", "q", TaskStatus.EXECUTED, 2, now, now)
+    return {
+        "message": Effects(messages=(message("z", run_at=NAN),)),
+        "record": Effects(records=(record._replace(expires_at=NAN),)),
+        "start": Effects(flows=(replace(flow, started_at=NAN),)),
+        "deadline": Effects(flows=(replace(flow, deadline=NAN),)),
+        "row": Effects(projections=(row._replace(updated_at=NAN),)),
+        "chunk": Effects(chunks=(Chunk("z", 0, (), NAN),)),
+        "reopen": Effects(reopens=(Reopen(flow_id="f", generation=1, join=message("f.join.1"), at=NAN),)),
+    }
+
+
+@pytest.mark.parametrize("wrong", [*no_numbers(0.0), "rearm", "lease"])
+async def test_what_is_no_number_is_refused_before_anything_is_written(
+    redis_url: str, clock: Clock, wrong: str
+) -> None:
+    async with opened(redis_url, clock) as backend:
+        now = clock.now()
+        await backend.queue.add([message("a"), message("b")])
+        first, second = (await backend.queue.claim(Claim(("q",), 2, "w:1", 100.0))).deliveries
+        effects = no_numbers(now).get(wrong, Effects())
+        again = Rearm(NAN if wrong == "rearm" else now, 1, b"")
+        batch = Batch([Settlement(first.receipt, Remove(), effects), Settlement(second.receipt, again)])
+        client = raw(redis_url)
+        before = snapshot(client, backend.settings.root)
+        with pytest.raises(ContentRefusedError):
+            await backend.commit(batch, Claim(("q",), 2, "w:2", NAN if wrong == "lease" else 100.0))
+        assert snapshot(client, backend.settings.root) == before
+        client.close()
