@@ -4,9 +4,11 @@ The database owns the truth about everything given to it: messages and leases, e
 statement, and so one transaction and one round trip: it calls functions of ours, which the schema brings along.
 
     parts       queue · store · barrier · provider     thin: a verb is one call of a function
-    commit      one batch as one statement             of calls that each see what those before it wrote
-    sql/        tables · messages leases claims · flows · endings     what is done, and why it is safe
-    ground      database connection listener keeper schema statement shapes errors settings
+    commit      trial statement                        one batch as one statement, without what it cannot carry out
+    guest                                              the same inside a transaction of the user's own
+    sql/        tables · messages leases claims · flows endings       what is done, and why it is safe
+    beside      listener keeper sweeper inline         waking, renewing, sweeping up; virtual time
+    ground      database connection schema shapes errors settings
 """
 
 from importlib.util import find_spec
