@@ -1,6 +1,5 @@
 """What PostgreSQL refuses reaches the caller as an error of tq, with its cause, a way out, and never the password."""
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -233,32 +232,7 @@ async def test_tables_that_were_dropped_under_a_worker_are_missed_by_name(postgr
             await backend.queue.locate(["a"])
 
 
-# --- races ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
-    async with opened(postgres_url) as backend:
-        await backend.queue.add([message("a"), message("b")])
-        await backend.database.fetch("UPDATE tq_messages SET token = 'w:1'")
-        connection = await asyncpg.connect(postgres_url.partition("?")[0])
-        lock = backend.database.schema.sql("SELECT FROM tq_messages WHERE id = $1 FOR UPDATE")
-        async with connection.transaction():
-            await connection.execute("SET deadlock_timeout = '10s'")  # so that it is the other one that is ended
-            await connection.fetch(lock, "b")
-            solo = asyncio.create_task(backend.queue.cancel(["a", "b"]))
-            await _waits(connection)
-            await connection.fetch(lock, "a")
-        assert await solo == ["a", "b"]
-        await connection.close()
-
-
-async def _waits(connection: Any) -> None:
-    """Return when somebody waits for a lock."""
-    for _ in range(500):
-        if await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("nobody waits for a lock")
+# --- the end ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_closed_backend_says_so(postgres_url: str) -> None:

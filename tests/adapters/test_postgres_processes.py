@@ -6,11 +6,25 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tq import Task, TaskHandler, TaskQueuesManager
 from tq.errors import BackendError, BackendUnavailableError
-from tq.model import Batch, Claim, Delivery, Effects, Flow, Mark, Message, Remove, Settlement, StepStatus
+from tq.model import (
+    Batch,
+    Claim,
+    Delivery,
+    Effects,
+    Flow,
+    Mark,
+    Message,
+    Record,
+    Remove,
+    Settlement,
+    StepStatus,
+    TaskStatus,
+)
 from tq_postgres import PostgresBackend, listener, open_backend, sweeper
 
 pytestmark = pytest.mark.realtime
@@ -130,6 +144,121 @@ async def test_a_hop_is_one_statement(postgres_url: str, monkeypatch: pytest.Mon
         hop = await backend.commit(Batch(endings))
         assert sorted(hop.refused) == sorted(delivery.receipt for delivery in lost)
         assert len(seen) == 2, "once with all, once without those that were lost"
+
+
+# --- one after the other ----------------------------------------------------------------------------------------------
+
+
+async def somebody_waits(connection: Any) -> None:
+    """Return when somebody waits for a lock."""
+    for _ in range(1000):
+        if await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("nobody waits for a lock")
+
+
+@asynccontextmanager
+async def begun(url: str) -> AsyncGenerator[Any, None]:
+    """Give a connection with a transaction that commits at the end of the block."""
+    connection = await asyncpg.connect(url.partition("?")[0])
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def test_who_adds_to_a_lane_waits_for_who_is_adding_to_it(postgres_url: str) -> None:
+    async with opened(postgres_url) as backend:
+        await backend.database.open()
+        async with begun(postgres_url) as connection:
+            await backend.commit_within(connection, Batch(effects=[Effects(messages=(message("1", lane="L"),))]))
+            adding = asyncio.create_task(backend.queue.add([message("2", lane="L"), message("other", lane="M")]))
+            await somebody_waits(connection)
+        assert await adding == []
+        hop = await backend.commit(Batch(), Claim(("q",), 10, "w:1", 30.0))
+        assert sorted(it.message.id for it in hop.deliveries) == ["1", "other"]
+
+
+async def test_who_adds_to_a_lane_waits_for_who_takes_the_last_out_of_it(postgres_url: str) -> None:
+    """Else the new one would stand behind a message that is gone, for ever."""
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message("1", lane="L")])
+        (first,) = (await backend.commit(Batch(), Claim(("q",), 1, "w:1", 30.0))).deliveries
+        async with begun(postgres_url) as connection:
+            await backend.commit_within(connection, Batch([Settlement(first.receipt, Remove())]))
+            adding = asyncio.create_task(backend.queue.add([message("2", lane="L")]))
+            await somebody_waits(connection)
+        assert await adding == []
+        hop = await backend.commit(Batch(), Claim(("q",), 10, "w:2", 30.0))
+        assert [it.message.id for it in hop.deliveries] == ["2"]
+
+
+async def test_who_takes_the_last_out_of_a_lane_waits_for_who_adds_to_it(postgres_url: str) -> None:
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message("1", lane="L")])
+        (first,) = (await backend.commit(Batch(), Claim(("q",), 1, "w:1", 30.0))).deliveries
+        async with begun(postgres_url) as connection:
+            await backend.commit_within(connection, Batch(effects=[Effects(messages=(message("2", lane="L"),))]))
+            taking = asyncio.create_task(backend.commit(Batch([Settlement(first.receipt, Remove())])))
+            await somebody_waits(connection)
+        assert (await taking).refused == []
+        hop = await backend.commit(Batch(), Claim(("q",), 10, "w:2", 30.0))
+        assert [it.message.id for it in hop.deliveries] == ["2"]
+
+
+@pytest.mark.spec("BAR-09", "INV-06")
+async def test_who_marks_a_flow_waits_for_who_is_marking_it_and_decides(postgres_url: str) -> None:
+    async with opened(postgres_url) as backend:
+        flow = Flow(id="f", total=2, allowed=0, needed=2, join=message("f.join"), started_at=0.0)
+        await backend.commit(Batch(effects=[Effects(flows=(flow,))]))
+        first, second = [Batch(effects=[Effects(marks=(Mark("f", n, StepStatus.SUCCESS),))]) for n in range(2)]
+        async with begun(postgres_url) as connection:
+            assert (await backend.commit_within(connection, first)).closed == []
+            marking = asyncio.create_task(backend.commit(second))
+            await somebody_waits(connection)
+        assert [state.id for state in (await marking).closed] == ["f"]
+        assert list(await backend.queue.locate(["f.join"])) == ["f.join"]
+
+
+async def test_who_adds_an_id_waits_for_who_ends_it_and_finds_its_record(postgres_url: str) -> None:
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message("a")])
+        (running,) = (await backend.commit(Batch(), Claim(("q",), 1, "w:1", 30.0))).deliveries
+        record = Record("a", "q", "t", TaskStatus.EXECUTED, 0.0, 1e12)
+        async with begun(postgres_url) as connection:
+            ending = Settlement(running.receipt, Remove(), Effects(records=(record,)))
+            await backend.commit_within(connection, Batch([ending]))
+            adding = asyncio.create_task(backend.queue.add([message("a")]))
+            await somebody_waits(connection)
+        assert await adding == ["a"]
+        assert await backend.queue.locate(["a"]) == {}
+
+
+async def test_a_claim_waits_for_nobody(postgres_url: str) -> None:
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message("1"), message("2"), message("3", type="u")])
+        async with begun(postgres_url) as connection:
+            await connection.fetch(backend.database.schema.sql("SELECT FROM tq_messages WHERE id = '1' FOR UPDATE"))
+            hop = await backend.commit(Batch(), Claim(("q",), 2, "w:1", 30.0))
+            assert sorted(it.message.id for it in hop.deliveries) == ["2", "3"]
+
+
+async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
+    async with opened(postgres_url) as backend:
+        await backend.queue.add([message("a"), message("b")])
+        await backend.database.fetch("UPDATE tq_messages SET token = 'w:1'")
+        connection = await asyncpg.connect(postgres_url.partition("?")[0])
+        lock = backend.database.schema.sql("SELECT FROM tq_messages WHERE id = $1 FOR UPDATE")
+        async with connection.transaction():
+            await connection.execute("SET deadlock_timeout = '10s'")  # so that it is the other one that is ended
+            await connection.fetch(lock, "b")
+            solo = asyncio.create_task(backend.queue.cancel(["a", "b"]))
+            await somebody_waits(connection)
+            await connection.fetch(lock, "a")
+        assert await solo == ["a", "b"]
+        await connection.close()
 
 
 # --- hearing ----------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ DECLARE
     queues text[];
     types text[];
     limits int[];
+    open int[];
     quotas int[];
     before int;
     got int;
@@ -81,8 +82,9 @@ BEGIN
     )
     SELECT array_agg(c.queue), array_agg(c.type), array_agg(c.cap) INTO queues, types, limits
     FROM capped c WHERE c.cap > 0;
+    open := limits;
     WHILE queues IS NOT NULL AND total < most LOOP
-        quotas := tq_quotas(queues, types, limits, now, most - total);
+        quotas := tq_quotas(queues, types, open, now, most - total);
         before := total;
         FOR kind IN 1 .. cardinality(queues) LOOP
             CONTINUE WHEN quotas[kind] = 0;
@@ -99,10 +101,11 @@ BEGIN
                 m.due, m.seq, NULL::text[], NULL::text[];
             GET DIAGNOSTICS got = ROW_COUNT;
             limits[kind] := limits[kind] - got;
+            -- Of this kind others hold the rest; there may be more of another one.
+            open[kind] := CASE WHEN got < quotas[kind] THEN 0 ELSE limits[kind] END;
             total := total + got;
         END LOOP;
-        -- Where others were faster with some of one kind, there may be more of another one.
-        EXIT WHEN total = before OR cardinality(queues) = 1 OR total - before = (SELECT sum(q) FROM unnest(quotas) q);
+        EXIT WHEN cardinality(queues) = 1 OR total - before = (SELECT sum(q) FROM unnest(quotas) q);
     END LOOP;
     IF total < most THEN
         next_due := least(
