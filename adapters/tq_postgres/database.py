@@ -23,6 +23,8 @@ __all__ = ["Database"]
 
 RACES = 20
 """How often a transaction that met another one is made again."""
+PLAN_ANEW = 1.0
+"""Seconds for which a connection keeps its plans: what is best for ten rows is not for the million that came since."""
 LAST_CALLS = 5.0
 """Seconds for which closing lets statements come to their end."""
 
@@ -42,7 +44,8 @@ class Database:
         self._opening = asyncio.Lock()
         self._pool: Pool | None = None
         self._closed = False
-        self._pids: set[int] = set()
+        self._pids: dict[int, float] = {}
+        """The server's processes that work for this backend, and when each of them last made its plans."""
         self._listener = Listener(settings, self.schema.channel, clock, self._pids)
 
     async def fetch(self, text: str, *args: object) -> list[Row]:
@@ -71,7 +74,16 @@ class Database:
             async with pool.acquire() as connection:
                 if now is not None:
                     await connection.execute(f"SET tq.now = '{now!r}'")
+                elif self._plans_are_old(connection.get_server_pid()):
+                    await connection.execute("DISCARD PLANS")
                 return await connection.fetch(self.schema.sql(text), *args)
+
+    def _plans_are_old(self, pid: int) -> bool:
+        now = self.clock.monotonic()
+        if now - self._pids.get(pid, now) < PLAN_ANEW:
+            return False
+        self._pids[pid] = now
+        return True
 
     async def call(self, function: str, *args: object, wakes: bool = False) -> Any:
         """Call one of the functions in `sql/`; return its value. `wakes`: something may have fallen due."""
@@ -126,8 +138,12 @@ class Database:
     async def _made(self, connection: Connection) -> None:
         """Remember the connections of this backend: what they tell of is known here already."""
         pid = connection.get_server_pid()
-        self._pids.add(pid)
-        connection.add_termination_listener(lambda _: self._pids.discard(pid))
+        self._pids[pid] = self.clock.monotonic()
+
+        def forget(_: object) -> None:
+            self._pids.pop(pid, None)
+
+        connection.add_termination_listener(forget)
 
     async def close(self) -> None:
         """Finish what was begun and close the connections; may be called twice."""

@@ -39,6 +39,7 @@ class OwnKeeper(Keeper):
         renewing = Renewing([delivery.receipt for delivery in deliveries], lease)
         sql, args = self._schema.sql(renewing.statement.text), renewing.statement.args
         with mapped(self._settings.place):
+            await self._connection.execute("DISCARD PLANS")  # as `Database` does: the last one was made long ago
             [row] = await self._connection.fetch(sql, *args)
         return renewing.answer(row)
 

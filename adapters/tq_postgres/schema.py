@@ -31,7 +31,7 @@ PLANS = " ".join(
     f"SET {setting} = off"
     for setting in ("jit", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
 )
-"""Every statement inside our functions goes by an index, however small its table was when the plan was made."""
+"""Statements inside our functions go by an index, whatever the server believes of our tables."""
 
 _OURS = re.compile(r"\btq_(\w+)")
 _MADE = re.compile(r"CREATE (TABLE|SEQUENCE|FUNCTION) tq_(\w+)")

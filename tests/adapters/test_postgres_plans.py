@@ -74,7 +74,7 @@ async def watched(url: str, patch: pytest.MonkeyPatch) -> AsyncGenerator[tuple[P
     backend, plans = open_backend(url), Plans()
     connection = await asyncpg.connect(url.partition("?")[0])
     try:
-        await backend.database.open()
+        await fill(backend)
         if await connection.fetchval("SELECT current_setting('is_superuser')") != "on":
             pytest.skip("only a superuser may load auto_explain")
         connection.add_log_listener(plans.note)
@@ -94,6 +94,20 @@ async def watched(url: str, patch: pytest.MonkeyPatch) -> AsyncGenerator[tuple[P
     finally:
         await connection.close()
         await backend.close()
+
+
+async def fill(backend: PostgresBackend) -> None:
+    """Let much be stored, and the server know it: of a handful of rows it rightly reads all."""
+    many = [f"many-{number}" for number in range(3_000)]
+    await backend.queue.add([message(id, queue="elsewhere", run_at=1e12, lane=id) for id in many])
+    await backend.store.record([Record(id, "q", "t", TaskStatus.EXECUTED, 0.0, 1e12) for id in many])
+    join = message("")
+    flows = [
+        Flow(id=id, total=1, allowed=0, needed=1, join=join._replace(id=f"{id}.join"), started_at=0.0) for id in many
+    ]
+    await backend.commit(Batch(effects=[Effects(flows=tuple(flows))]))
+    for table in ("messages", "lanes", "records", "flows"):
+        await backend.database.fetch(f"ANALYZE tq_{table}")
 
 
 async def test_the_way_of_a_task_reads_no_whole_table(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from tq.model import (
     StepStatus,
     TaskStatus,
 )
-from tq_postgres import PostgresBackend, listener, open_backend, sweeper
+from tq_postgres import PostgresBackend, database, listener, open_backend, sweeper
 
 pytestmark = pytest.mark.realtime
 
@@ -406,6 +406,30 @@ async def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) ->
         with pytest.raises(BackendError, match="did not answer in time"):
             await backend.database.fetch("SELECT pg_sleep(5)")
         assert await backend.queue.locate(["never"]) == {}
+
+
+async def test_plans_are_made_anew_for_what_a_table_has_become(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is best for an empty queue is not for a long one."""
+    monkeypatch.setattr(database, "PLAN_ANEW", 0.0)
+    async with opened(postgres_url, pool_size=1) as backend:
+        await backend.database.fetch("PREPARE kept AS SELECT FROM tq_messages WHERE id = $1")
+        for _ in range(7):
+            await backend.database.fetch("EXECUTE kept ('a')")
+        sql = "SELECT generic_plans + custom_plans FROM pg_prepared_statements WHERE name = 'kept'"
+        assert [tuple(row) for row in await backend.database.fetch(sql)] == [(7,)], "the statement itself is kept"
+        seen: list[str] = []
+        pool = backend.database._pool
+        assert pool is not None
+        async with pool.acquire() as connection:
+            connection.add_query_logger(lambda query: seen.append(query.query))
+        await backend.queue.locate(["a"])
+        assert seen[0] == "DISCARD PLANS"
+        monkeypatch.setattr(database, "PLAN_ANEW", 3600.0)
+        seen.clear()
+        await backend.queue.locate(["a"])
+        assert "DISCARD PLANS" not in seen
 
 
 # --- sweeping ---------------------------------------------------------------------------------------------------------
