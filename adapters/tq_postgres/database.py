@@ -80,7 +80,7 @@ class Database:
 
     def _plans_are_old(self, pid: int) -> bool:
         now = self.clock.monotonic()
-        if now - self._pids.get(pid, now) < PLAN_ANEW:
+        if now - self._pids.get(pid, 0.0) < PLAN_ANEW:
             return False
         self._pids[pid] = now
         return True
@@ -138,7 +138,7 @@ class Database:
     async def _made(self, connection: Connection) -> None:
         """Remember the connections of this backend: what they tell of is known here already."""
         pid = connection.get_server_pid()
-        self._pids[pid] = self.clock.monotonic()
+        self._pids[pid] = 0.0
 
         def forget(_: object) -> None:
             self._pids.pop(pid, None)
