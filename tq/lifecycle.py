@@ -18,18 +18,24 @@ log = logging.getLogger("tq")
 
 
 class _Caught:
-    """Stands in for `loop.call_soon` while an asyncio task is made, and keeps what it wants called."""
+    """Stands in for `loop.call_soon` while an asyncio task is made, and keeps what this wants called.
 
-    __slots__ = ("step",)
+    It is told by its context. Whatever else is called meanwhile, by a finalizer perhaps, goes to the loop as ever.
+    """
 
-    def __init__(self) -> None:
-        self.step: Callable[[], object] = _nothing
+    __slots__ = ("context", "loop", "step")
 
-    def __call__(self, step: Callable[[], object], *, context: Context | None = None) -> None:
-        self.step = step
+    context: Context
+    loop: asyncio.AbstractEventLoop
+    step: Callable[[], object]
 
-
-def _nothing() -> None: ...
+    def __call__(
+        self, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.Handle | None:
+        if context is self.context:
+            self.step = callback
+            return None
+        return type(self.loop).call_soon(self.loop, callback, *args, context=context)
 
 
 class Spawner:
@@ -78,6 +84,7 @@ class Spawner:
         ) -> asyncio.Task[None]:
             """Take the first step from under the loop's nose: Python 3.11 knows no other way to begin at once."""
             caught = self._first
+            caught.loop, caught.context = loop, context
             try:
                 loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
             except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
