@@ -132,8 +132,7 @@ async def test_a_result_that_cannot_be_written_is_dropped_and_the_task_succeeds(
         with pytest.raises(ResultNotKeptError, match="was dropped: result"):
             await h.handler.task(task_id).result()
         warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert len(warnings) == 1
-        assert "is dropped" in warnings[0]
+        assert len([words for words in warnings if "is dropped" in words]) == 1  # a server may be warned of, too
 
 
 @pytest.mark.spec("RES-08", "EXE-12")
