@@ -144,6 +144,10 @@ def _is_duration(value: object) -> bool:
     return isinstance(value, int | float) and type(value) is not bool and value >= 0
 
 
+def _is_flag(value: object) -> bool:
+    return type(value) is bool
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and type(value) is not bool and value >= 0
 
@@ -179,6 +183,7 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "created_at": _is_instant,
     "execute_at": _is_instant,
     "expires_at": _is_instant,
+    "force_store": _is_flag,
     "retries": _is_count,
     "retry_after": _is_duration,
     "partition_key": _is_text,

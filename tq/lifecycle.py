@@ -86,6 +86,8 @@ class Spawner:
             caught = self._first
             caught.loop, caught.context = loop, context
             try:
+                if "call_soon" in loop.__dict__:  # somebody watches it: not to be taken away from them
+                    return asyncio.Task(work, loop=loop, name="tq", context=context)
                 loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
             except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
                 return asyncio.Task(work, loop=loop, name="tq", context=context)

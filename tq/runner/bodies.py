@@ -164,8 +164,9 @@ class Bodies:
             execution.slot_freed = True
             self._slots.overdue -= execution.overdue
             self._slots.end(line)
-            if line.limited:
-                self._look()  # while its line was full, claims were told nothing of what waits for it
+            if line.limited or execution.interrupted is not None:
+                # While its line was full, claims were told nothing of what waits for it; of its end no hop may come.
+                self._look()
         if not self._starting:
             self.start_ready()
 
@@ -198,7 +199,7 @@ class Bodies:
         if execution.interrupted is not None:
             return interrupted_outcome(execution, None)
         try:
-            execution.give_payload(registration.shape.load(execution.body["payload"]))
+            execution.give_payload(registration.load(execution.body["payload"]))
         except PayloadError as error:
             return Failed(str(error), final=True, exception=error)
         return None
@@ -269,8 +270,14 @@ class Bodies:
     # --- a group --------------------------------------------------------------------------------------------------
 
     async def _run_group(self, line: Line, group: Sequence[Execution]) -> None:
+        size = len(group)
         try:
-            await self._run_members(line.registration, group)
+            ready, started_at = await self._ready_members(line.registration, group)
+            early = min(size - len(ready), size - 1)  # these have ended, and stand beside nobody any more
+            self._slots.beside -= early
+            size -= early
+            if ready:
+                await self._run_ready(line.registration, ready, started_at, line.registration.options.timeout)
         except asyncio.CancelledError as error:
             for execution in group:
                 self._finish(execution, interrupted_outcome(execution, error))
@@ -278,11 +285,14 @@ class Bodies:
             for execution in group:
                 self._finish(execution, _unfit(execution, error))
         self._slots.overdue -= sum(execution.overdue for execution in group)
-        self._slots.end(line, len(group))
+        self._slots.end(line, size)
         self._look()
         self.start_ready()
 
-    async def _run_members(self, registration: Registration, group: Sequence[Execution]) -> None:
+    async def _ready_members(
+        self, registration: Registration, group: Sequence[Execution]
+    ) -> tuple[list[Execution], float]:
+        """Return those whose payloads fit, and the instant at which they start; end the others."""
         started_at = self._clock.now()
         ready: list[Execution] = []
         effects = NO_EFFECTS
@@ -300,8 +310,7 @@ class Bodies:
                 effects += begun
         if effects:
             await self._write_quietly(effects)
-        if ready:
-            await self._run_ready(registration, ready, started_at, registration.options.timeout)
+        return ready, started_at
 
     def _group_timed_out(self, group: Sequence[Execution]) -> None:
         for execution in group:

@@ -50,6 +50,8 @@ class Registration:
     of_payload: bool = field(init=False, repr=False)
     """Whether it takes its payload and nothing else, as most functions do."""
     takes_actions: bool = field(init=False, repr=False)
+    load: Callable[[bytes], Any] = field(init=False, repr=False)
+    """Checks a payload's JSON into what the executor asked for."""
 
     def __post_init__(self) -> None:
         options, given = self.options, object.__setattr__
@@ -59,6 +61,7 @@ class Registration:
         given(self, "leaves_nothing", not options.keep.on_success)
         given(self, "of_payload", self.signature.of_payload)
         given(self, "takes_actions", self.signature.takes_actions)
+        given(self, "load", self.shape.load)
 
     def _limit(self) -> int | None:
         if self.options.concurrency is not None:

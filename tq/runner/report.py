@@ -109,7 +109,10 @@ class Reporter:
                 discarded += isinstance(outcome, Failed) and _discarded(item.settlement)
             counts[key] = counts.get(key, 0) + 1
             if each:
-                await self._ended(execution, outcome, item.settlement, hop)
+                try:
+                    await self._ended(execution, outcome, item.settlement, hop)
+                except Exception:  # who is told may not end who works
+                    log.exception("the ending of task %s cannot be told", execution.id)
             if execution.attempt is not None and execution.attempt.flows:
                 await self._started(execution.attempt.flows, item.settlement, known)
         if discarded:

@@ -55,8 +55,6 @@ class Line:
 
     def take(self) -> list[Execution]:
         """Return what one body runs next: one execution, or a group for a multi executor; nothing if nobody waits."""
-        if self.chunk_size == 1 and self.waiting:
-            return [self.waiting.popleft()]
         return [self.waiting.popleft() for _ in range(min(len(self.waiting), self.chunk_size))]
 
 
@@ -100,7 +98,7 @@ class Slots:
         ready = self._ready
         while ready and self.running < self.concurrency:
             line = ready[0]
-            group = line.take()
+            group = [line.waiting.popleft()] if line.chunk_size == 1 and line.waiting else line.take()
             if group:
                 self.running += 1
                 line.active += 1
@@ -142,6 +140,14 @@ class Slots:
         if room:
             caps = {**dict.fromkeys(self._unlimited, free), **caps}
         return free + room, caps
+
+    def withdraw(self, execution: Execution) -> bool:
+        """Take back what waits for its turn; False where it does not."""
+        line = None if execution.registration is None else self._lines.get(execution.registration)
+        if line is None or execution not in line.waiting:
+            return False
+        line.waiting.remove(execution)
+        return True
 
     def drop_waiting(self) -> list[Execution]:
         """Give up whatever has not started; return it."""

@@ -28,7 +28,7 @@ from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
 from tq.runner.gate import inspect, unfit
 from tq.runner.handover import HandOver
-from tq.runner.invoke import Resources
+from tq.runner.invoke import Resources, interrupted_outcome
 from tq.runner.keeper import LeaseKeeper
 from tq.runner.longruns import LongRuns
 from tq.runner.outside import Outside
@@ -270,6 +270,8 @@ class Worker(Service):
             if not self._endings.handed_off and not await self._noted(Note(solo=execution.delivery.receipt)):
                 execution.interrupt(Interruption.LOST)
                 self._finish(execution, Released())
+            elif self._stopping.is_set():
+                self._finish(execution, Released(reason="shutdown"))
             elif execution.registration is not None and not execution.settled:
                 self._slots.offer(execution, execution.registration)
                 self._bodies.start_ready()
@@ -318,9 +320,12 @@ class Worker(Service):
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def interrupt(self, execution: Execution, why: Interruption) -> None:
-        """End a body; after its grace it is settled without it."""
+        """End a body; after its grace it is settled without it. What has none yet is settled at once."""
         execution.interrupt(why)
-        self._bodies.settle_after_grace(execution)
+        if self._slots.withdraw(execution):
+            self._finish(execution, interrupted_outcome(execution, None))
+        else:
+            self._bodies.settle_after_grace(execution)
 
     def notify(self) -> None:
         """Something may have fallen due."""
@@ -338,7 +343,7 @@ class Worker(Service):
                 claim = self._claim()
                 if claim is not None or self._endings.pending or self._notes:
                     await self._hop(claim)
-                elif not self.idle:
+                elif not self.idle or (self._slots.overdue and not self._may_claim):
                     await self._pace.sleep(until_due=self._may_claim)
                 elif (wait := self._pace.due_in) <= horizon and self._clock.now() + wait <= until:
                     await self._pace.sleep(until_due=True)
