@@ -38,6 +38,33 @@ class _Caught:
         return type(self.loop).call_soon(self.loop, callback, *args, context=context)
 
 
+if sys.version_info >= (3, 12):
+
+    def _begun(
+        work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context, _: _Caught
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
+else:
+
+    def _begun(
+        work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context, caught: _Caught
+    ) -> asyncio.Task[None]:
+        """Take the first step from under the loop's nose: Python 3.11 knows no other way to begin at once."""
+        caught.loop, caught.context = loop, context
+        try:
+            if "call_soon" in loop.__dict__:  # somebody watches it: not to be taken away from them
+                return asyncio.Task(work, loop=loop, name="tq", context=context)
+            loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
+        except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
+            return asyncio.Task(work, loop=loop, name="tq", context=context)
+        try:
+            task = asyncio.Task(work, loop=loop, name="tq", context=context)
+        finally:
+            del loop.call_soon
+        context.run(caught.step)
+        return task
+
+
 class Spawner:
     """Owns background tasks: each is kept alive until it ends, its exception is never lost, none outlives `close`."""
 
@@ -61,42 +88,19 @@ class Spawner:
         task.add_done_callback(self._done)
         return task
 
-    def begin(self, work: Coroutine[Any, Any, None], context: Context) -> None:
-        """Run a coroutine in an asyncio task of its own, up to where it first waits, before this returns.
+    def begin(
+        self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> asyncio.Task[None] | None:
+        """Run a coroutine in an asyncio task of its own, up to where it first waits; return that, or None if it ended.
 
         To be called by the event loop, from no task: as a callback of `call_soon`. What never waits then costs half.
         """
-        task = self._begun(work, asyncio.get_running_loop(), context)
-        if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
-
-    if sys.version_info >= (3, 12):
-
-        def _begun(
-            self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
-        ) -> asyncio.Task[None]:
-            return asyncio.Task(work, loop=loop, name="tq", context=context, eager_start=True)
-    else:
-
-        def _begun(
-            self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
-        ) -> asyncio.Task[None]:
-            """Take the first step from under the loop's nose: Python 3.11 knows no other way to begin at once."""
-            caught = self._first
-            caught.loop, caught.context = loop, context
-            try:
-                if "call_soon" in loop.__dict__:  # somebody watches it: not to be taken away from them
-                    return asyncio.Task(work, loop=loop, name="tq", context=context)
-                loop.call_soon = caught  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue] -- put back below
-            except AttributeError:  # a loop that is not written in Python: it begins the task itself, a little later
-                return asyncio.Task(work, loop=loop, name="tq", context=context)
-            try:
-                task = asyncio.Task(work, loop=loop, name="tq", context=context)
-            finally:
-                del loop.call_soon
-            context.run(caught.step)
-            return task
+        task = _begun(work, loop, context, self._first)
+        if task.done():
+            return None
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

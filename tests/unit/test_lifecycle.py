@@ -33,8 +33,9 @@ async def test_what_never_waits_has_ended_when_begin_returns() -> None:
         done.append(asyncio.current_task())
 
     def begin() -> None:
+        loop = asyncio.get_running_loop()
         for _ in range(3):
-            spawner.begin(work(), copy_context())
+            assert spawner.begin(work(), loop, copy_context()) is None
         assert len(done) == 3
         assert None not in done
         assert len({id(one) for one in done}) == 3
@@ -44,7 +45,8 @@ async def test_what_never_waits_has_ended_when_begin_returns() -> None:
 
 
 async def test_what_waits_goes_on_in_the_task_in_which_it_began() -> None:
-    spawner, seen, free = Spawner(), list[asyncio.Task[object] | None](), asyncio.Event()
+    spawner, free = Spawner(), asyncio.Event()
+    seen, begun = list[asyncio.Task[object] | None](), list[asyncio.Task[None] | None]()
 
     async def work() -> None:
         seen.append(asyncio.current_task())
@@ -52,8 +54,10 @@ async def test_what_waits_goes_on_in_the_task_in_which_it_began() -> None:
             await free.wait()
         seen.append(asyncio.current_task())
 
-    await from_the_loop(lambda: spawner.begin(work(), copy_context()))
+    loop = asyncio.get_running_loop()
+    await from_the_loop(lambda: begun.append(spawner.begin(work(), loop, copy_context())))
     assert (len(seen), len(spawner)) == (1, 1)
+    assert begun == seen
     free.set()
     while len(spawner):  # noqa: ASYNC110 -- it is the spawner's own count that is looked at
         await asyncio.sleep(0)
@@ -81,7 +85,7 @@ async def test_what_others_ask_of_the_loop_while_a_task_is_made_is_not_lost() ->
         try:
             for _ in range(50):
                 Finalized()
-                spawner.begin(work(), copy_context())
+                spawner.begin(work(), loop, copy_context())
         finally:
             gc.set_threshold(*before)
         gc.collect()
@@ -99,7 +103,7 @@ async def test_the_loop_is_as_it_was_once_a_task_is_made() -> None:
         order.append("now")
 
     order = list[str]()
-    await from_the_loop(lambda: spawner.begin(work(), copy_context()))
+    await from_the_loop(lambda: spawner.begin(work(), loop, copy_context()))
     await asyncio.sleep(0)
     assert order == ["now", "later"]
     assert "call_soon" not in vars(loop)

@@ -85,7 +85,6 @@ class Bodies:
         self._look = look
         self._context = copy_context()
         """What bodies find around them: nothing of the body before, nor of whoever freed their slot."""
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = False
         """Whether the event loop was asked to start what is ready."""
 
@@ -93,23 +92,22 @@ class Bodies:
         """See to it that every body that has a slot is started, when the event loop comes round."""
         if not self._starting and self._slots.ready:
             self._starting = True
-            self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._start)
+            asyncio.get_running_loop().call_soon(self._start)
 
     def _start(self) -> None:
         """Start bodies, each in an asyncio task of its own that runs at once, up to where it first waits.
 
         Called by the event loop, which has its turn again after a while, whatever is left.
         """
-        until = self._clock.now() + SLICE
+        loop, until = asyncio.get_running_loop(), self._clock.now() + SLICE
         try:
-            while not self._spawner.closed and (started := self._slots.start()) is not None:
-                line, group = started
+            while not self._spawner.closed and (line := self._slots.start()) is not None:
                 if line.registration.options.multiple:
-                    self._spawner.spawn(self._run_group(line, group), "tq", self._context.copy())
-                else:
-                    self._spawner.begin(self._run(line, group[0]), self._context.copy())
-                if group[0].started_at >= until:
+                    self._spawner.spawn(self._run_group(line, self._slots.group(line)), "tq", self._context.copy())
+                    continue
+                execution = line.waiting.popleft()
+                execution.body_task = self._spawner.begin(self._run(line, execution), loop, self._context.copy())
+                if execution.started_at >= until:
                     break
         finally:
             self._starting = False
@@ -120,17 +118,15 @@ class Bodies:
 
     async def _run(self, line: Line, execution: Execution) -> None:
         registration = line.registration
-        execution.body_task = asyncio.current_task(self._loop)
         execution.started_at = self._clock.now()
         alarms = self._set_alarms(line, execution) if registration.timed else ()
-        token = None
         try:
             if execution.concerns_others or self._events.wants_started:
                 outcome = await self._prepared(execution, registration)
             else:
                 outcome = self._checked(execution, registration)
             if outcome is None:
-                token = bind(self._log_context(execution))
+                bind(self._log_context(execution))  # until the end of the body, whose context nobody shares
                 actions = self._actions(execution) if registration.takes_actions else None
                 outcome = await invoke(execution, registration, actions, self._resources, self._threads)
         except asyncio.CancelledError as error:
@@ -138,8 +134,6 @@ class Bodies:
         except Exception as error:  # noqa: BLE001 -- whatever it is: a task that never ended would keep its slot
             outcome = _unfit(execution, error)
         finally:
-            if token is not None:
-                reset(token)
             for alarm in alarms:
                 alarm.cancel()
         if execution.interrupted is not None and (current := asyncio.current_task()) is not None:

@@ -53,10 +53,6 @@ class Line:
         self.ended = 0
         return max(limit - self.active + self.ahead - len(self.waiting), 0)
 
-    def take(self) -> list[Execution]:
-        """Return what one body runs next: one execution, or a group for a multi executor; nothing if nobody waits."""
-        return [self.waiting.popleft() for _ in range(min(len(self.waiting), self.chunk_size))]
-
 
 class Slots:
     """Counts bodies, and says which run next: lines take turns, each in its own order."""
@@ -93,24 +89,29 @@ class Slots:
         """Whether a body may start now."""
         return bool(self._ready) and self.running < self.concurrency
 
-    def start(self) -> tuple[Line, list[Execution]] | None:
-        """Return what starts next, which holds a slot until `end`; None while nothing may."""
+    def start(self) -> Line | None:
+        """Return the line whose next body starts now, with a slot that it holds until `end`; None while none may."""
         ready = self._ready
         while ready and self.running < self.concurrency:
             line = ready[0]
-            group = [line.waiting.popleft()] if line.chunk_size == 1 and line.waiting else line.take()
-            if group:
+            waiting = len(line.waiting)
+            if waiting:
                 self.running += 1
                 line.active += 1
-                self.beside += len(group) - 1
-            if not line.waiting or line.active >= line.limit:
+            if waiting <= line.chunk_size or line.active >= line.limit:
                 line.listed = False
                 ready.popleft()
-            else:
+            elif len(ready) > 1:
                 ready.rotate(-1)
-            if group:
-                return line, group
+            if waiting:
+                return line
         return None
+
+    def group(self, line: Line) -> list[Execution]:
+        """Take from a line what one body of a multi executor runs."""
+        group = [line.waiting.popleft() for _ in range(min(len(line.waiting), line.chunk_size))]
+        self.beside += len(group) - 1
+        return group
 
     def end(self, line: Line, size: int = 1) -> None:
         """Take back the slot of a body that ran so many tasks."""

@@ -18,7 +18,7 @@ def offer(slots: Slots, by: Registration, *ids: str) -> None:
 
 
 def started(slots: Slots) -> list[tuple[Line, list[str]]]:
-    return [(line, [one.id for one in group]) for line, group in iter(slots.start, None)]
+    return [(line, [one.id for one in slots.group(line)]) for line in iter(slots.start, None)]
 
 
 def names(groups: list[tuple[Line, list[str]]]) -> list[str]:
