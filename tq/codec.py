@@ -8,21 +8,15 @@ dumped it: whoever knows its type validates it straight from the bytes, and whoe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import orjson
 
 from tq.clock import to_datetime, to_instant
 from tq.errors import PayloadError, UnknownFormatError, WireError
-from tq.model import (
-    Delivery,
-    Entity,
-    Message,
-    Projection,
-    Task,
-    TaskStatus,
-)
+from tq.model import Delivery, Entity, Message, Projection, Task, TaskStatus
+from tq.model.named import make
+from tq.model.task import amended, trusted
 
 __all__ = [
     "FORMAT",
@@ -30,7 +24,6 @@ __all__ = [
     "decode_body",
     "decode_projection",
     "dumps",
-    "encode_body",
     "encode_projection",
     "entity_tasks",
     "loads",
@@ -66,36 +59,6 @@ def loads(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise WireError(f"not JSON: {error}", data) from error
-
-
-def encode_body(task: Task[Any], payload: bytes, metadata: Mapping[str, Any] | None = None) -> bytes:
-    """Return the body of a task whose payload is already JSON; `metadata` stands in for the task's own."""
-    body: dict[str, Any] = {"v": FORMAT, "id": task.id, "type": task.type, "queue": task.queue_id}
-    if task.created_at is not None:
-        body["created_at"] = task.created_at.timestamp()
-    if task.execute_at is not None:
-        body["execute_at"] = task.execute_at.timestamp()
-    if task.expires_at is not None:
-        body["expires_at"] = task.expires_at.timestamp()
-    if task.retries is not None:
-        body["retries"] = task.retries
-    if task.retry_after is not None:
-        after = task.retry_after
-        body["retry_after"] = after if isinstance(after, int | float) else after.total_seconds()
-    if task.force_store:
-        body["force_store"] = True
-    for name in ("partition_key", "task_group", "task_hash"):
-        value = getattr(task, name)
-        if value is not None:
-            body[name] = value
-    if task.entity is not None:
-        body["entity"] = [task.entity.type, task.entity.id]
-    metadata = task.metadata if metadata is None else metadata
-    if metadata:
-        body["metadata"] = dict(metadata)
-    if task.execution_stats:
-        body["stats"] = dict(task.execution_stats)
-    return b"%b\n%b" % (dumps(body), payload)
 
 
 def decode_body(data: bytes) -> dict[str, Any]:
@@ -219,26 +182,28 @@ def task_of(body: Mapping[str, Any], delivery: Delivery | None = None, payload: 
         task_id, generation, attempt, fence = message.id, message.generation, message.attempt, delivery.fence
         if message.stats:
             stats = stats_of(message)
-    return Task(
-        type=body["type"],
-        queue_id=body["queue"],
-        payload=payload,
-        id=task_id,
-        execute_at=_datetime(body.get("execute_at")),
-        expires_at=_datetime(body.get("expires_at")),
-        created_at=_datetime(body.get("created_at")),
-        retries=body.get("retries"),
-        retry_after=body.get("retry_after"),
-        force_store=body.get("force_store", False),
-        partition_key=body.get("partition_key"),
-        task_group=body.get("task_group"),
-        task_hash=body.get("task_hash"),
-        entity=None if entity is None else Entity(entity[0], entity[1]),
-        metadata=body.get("metadata", _NOTHING),
-        execution_stats=stats,
-        generation=generation,
-        attempt=attempt,
-        fence=fence,
+    return trusted(
+        {
+            "type": body["type"],
+            "queue_id": body["queue"],
+            "payload": payload,
+            "id": task_id,
+            "execute_at": _datetime(body.get("execute_at")),
+            "expires_at": _datetime(body.get("expires_at")),
+            "created_at": _datetime(body.get("created_at")),
+            "retries": body.get("retries"),
+            "retry_after": body.get("retry_after"),
+            "force_store": body.get("force_store", False),
+            "partition_key": body.get("partition_key"),
+            "task_group": body.get("task_group"),
+            "task_hash": body.get("task_hash"),
+            "entity": None if entity is None else Entity(entity[0], entity[1]),
+            "metadata": body.get("metadata", _NOTHING),
+            "execution_stats": stats,
+            "generation": generation,
+            "attempt": attempt,
+            "fence": fence,
+        }
     )
 
 
@@ -248,7 +213,7 @@ def entity_tasks(messages: Iterable[Message]) -> Iterator[tuple[Task[Any], bytes
         if b'"entity":[' in message.body:  # spares decoding those that surely name none
             body = decode_body(message.body)
             if body.get("entity") is not None:
-                yield replace(task_of(body), id=message.id, generation=message.generation), body["payload"]
+                yield amended(task_of(body), id=message.id, generation=message.generation), body["payload"]
 
 
 def _datetime(instant: float | None) -> Any:
@@ -264,12 +229,42 @@ def stats_of(message: Message) -> dict[str, Any]:
     return cast("dict[str, Any]", stats) if type(stats) is dict else {}
 
 
-def message_of(task: Task[Any], payload: bytes, now: float, metadata: Mapping[str, Any] | None = None) -> Message:
-    """Return the message that carries a checked task, due at its `execute_at` or at `now`."""
-    run_at = now if task.execute_at is None else to_instant("execute_at", task.execute_at)
-    body = encode_body(task, payload, metadata)
-    stats = dumps(dict(task.execution_stats)) if task.execution_stats else b""
-    return Message(task.id, task.queue_id, task.type, body, run_at, task.generation, stats=stats)
+def message_of(task: Task[Any], payload: bytes, now: float, **said: object) -> Message:
+    """Return the message that carries a checked task, new, and due at its `execute_at` or at `now`.
+
+    `payload` is JSON already; `said` are fields of the body that stand in for what the task says.
+    """
+    body: dict[str, Any] = {"v": FORMAT, "id": task.id, "type": task.type, "queue": task.queue_id}
+    run_at = now
+    if task.created_at is not None:
+        body["created_at"] = task.created_at.timestamp()
+    if task.execute_at is not None:
+        body["execute_at"] = run_at = to_instant("execute_at", task.execute_at)
+    if task.expires_at is not None:
+        body["expires_at"] = task.expires_at.timestamp()
+    if task.retries is not None:
+        body["retries"] = task.retries
+    if task.retry_after is not None:
+        after = task.retry_after
+        body["retry_after"] = after if isinstance(after, int | float) else after.total_seconds()
+    if task.force_store:
+        body["force_store"] = True
+    if task.partition_key is not None:
+        body["partition_key"] = task.partition_key
+    if task.task_group is not None:
+        body["task_group"] = task.task_group
+    if task.task_hash is not None:
+        body["task_hash"] = task.task_hash
+    if task.entity is not None:
+        body["entity"] = [task.entity.type, task.entity.id]
+    if task.metadata:
+        body["metadata"] = dict(task.metadata)
+    if task.execution_stats:
+        body["stats"] = dict(task.execution_stats)
+    body |= said
+    stats = dumps(body["stats"]) if "stats" in body else b""
+    data = b"%b\n%b" % (dumps(body), payload)
+    return make(Message, (body["id"], task.queue_id, task.type, data, run_at, 0, 0, "", stats, 0))
 
 
 def encode_projection(row: Projection) -> bytes:

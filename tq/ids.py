@@ -13,6 +13,7 @@ from itertools import count
 __all__ = ["child_id", "flow_id", "flow_of", "is_new", "join_id", "new_id", "step_id", "step_range"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _counter = count(int.from_bytes(os.urandom(4)))
 
 
@@ -21,10 +22,14 @@ def new_id(now: float) -> str:
 
     48 bits of time, 32 bits that count up within the process, 50 random bits.
     """
-    number = (int(now * 1000) & 0xFFFFFFFFFFFF) << 82
-    number |= (next(_counter) & 0xFFFFFFFF) << 50
-    number |= int.from_bytes(os.urandom(7)) & 0x3FFFFFFFFFFFF
-    return "".join([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])
+    made = (int(now * 1000) & 0xFFFFFFFFFFFF) << 32 | next(_counter) & 0xFFFFFFFF
+    chance = int.from_bytes(os.urandom(7))
+    return (
+        f"{_PAIRS[made >> 70]}{_PAIRS[made >> 60 & 1023]}{_PAIRS[made >> 50 & 1023]}{_PAIRS[made >> 40 & 1023]}"
+        f"{_PAIRS[made >> 30 & 1023]}{_PAIRS[made >> 20 & 1023]}{_PAIRS[made >> 10 & 1023]}{_PAIRS[made & 1023]}"
+        f"{_PAIRS[chance >> 40 & 1023]}{_PAIRS[chance >> 30 & 1023]}{_PAIRS[chance >> 20 & 1023]}"
+        f"{_PAIRS[chance >> 10 & 1023]}{_PAIRS[chance & 1023]}"
+    )
 
 
 def is_new(id: str) -> bool:

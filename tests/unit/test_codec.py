@@ -77,7 +77,7 @@ def test_a_delivery_gives_the_task_its_counters_and_stats() -> None:
 
 
 def test_metadata_may_be_given_in_the_task_s_place() -> None:
-    message = codec.message_of(FULL, b"1", NOW, {"flow_meta": {"flow_id": "f"}})
+    message = codec.message_of(FULL, b"1", NOW, metadata={"flow_meta": {"flow_id": "f"}})
     assert read(message).metadata == {"flow_meta": {"flow_id": "f"}}
 
 

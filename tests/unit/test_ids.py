@@ -15,6 +15,18 @@ def test_new_ids_sort_by_time_then_by_order_of_making() -> None:
     assert {len(id) for id in made} == {26}
 
 
+def test_a_new_id_tells_when_it_was_made() -> None:
+    """48 bits of milliseconds come first, five bits a letter."""
+    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+    for instant in (0.0, 1_700_000_000.123, 4_102_444_800.999):
+        id = ids.new_id(instant)
+        assert ids.is_new(id)
+        value = 0
+        for letter in id:
+            value = value * 32 + alphabet.index(letter)
+        assert value >> 82 == int(instant * 1000)
+
+
 def test_derived_ids_are_the_same_for_the_same_cause() -> None:
     first = ids.child_id("parent", 0, "resize", "media", b"{}", 0)
     assert first == ids.child_id("parent", 0, "resize", "media", b"{}", 0)

@@ -241,7 +241,7 @@ class TaskHandler:
         accepted = await self._producer.accept(tasks)
         if accepted:
             await self._added(await self._producer.add(accepted, connection))
-        return [task.id for task, _ in accepted]
+        return [message.id for message in accepted]
 
     async def _added(self, messages: Sequence[Message]) -> None:
         """Tell who may wait for them, and run them where adding means running (IMM-01)."""

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, cast
 
-from tq.clock import Clock, seconds, to_datetime
+from tq.clock import Clock, seconds
 from tq.codec import loads, message_of
 from tq.errors import InvalidInputError, MissingPortError, PayloadError
 from tq.flow import stream_results
 from tq.ids import child_id, new_id
 from tq.logcontext import check_log_context, merge
 from tq.model import FlowStep, Join, Member, Message, Task
+from tq.model.task import amended
 from tq.ports import FlowBarrierProvider
 from tq.runner.door import MAX_PAYLOAD, MAX_RESULT, dump_plain
-from tq.runner.registry import TaskQueuesManager
+from tq.runner.registry import Registration, TaskQueuesManager
 
 __all__ = ["Intake"]
 
@@ -64,50 +64,41 @@ class Intake:
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
-    def accept(self, task: Task[Any], field: str = "task") -> tuple[Task[Any], Message]:
-        """Check a producer's task; return it with its id and instant of making, and its message.
+    def accept(self, task: Task[Any], field: str = "task") -> Message:
+        """Check a producer's task; return its message, with an id if it had none, and the instant of its making.
 
         Raises:
             InvalidInputError: a field is refused.
         """
+        payload, said = self._checked(task, field)
+        now = self._clock.now()
+        if not task.id:
+            said["id"] = new_id(now)
+        return _message(task, payload, now, said)
+
+    def _checked(self, task: Task[Any], field: str) -> tuple[bytes, dict[str, Any]]:
+        """Return the JSON of a task's payload, and what its body says otherwise than the task does."""
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError(field, task, "give a Task")
-        metadata = self._metadata(task)
+        said: dict[str, Any] = {}
+        if task.created_at is None:
+            said["created_at"] = self._clock.now()
+        if task.metadata:
+            said["metadata"] = self._metadata(task)
         self.check_queue("queue_id", task.queue_id)
-        payload = self._payload(task.type, task.queue_id, task.payload)
-        now = self._clock.now()
-        changes: dict[str, Any] = {"created_at": task.created_at or to_datetime(now), "generation": 0, "attempt": 0}
-        if not task.id:
-            changes["id"] = new_id(now)
-        if key := self._partition_key(task, payload):
-            changes["partition_key"] = key
-        if metadata is not task.metadata:
-            changes["metadata"] = metadata
-        if task.execution_stats:
-            changes["execution_stats"] = _plain(task.execution_stats, "execution_stats")
-        accepted = replace(task, **changes)
-        try:
-            return accepted, message_of(accepted, payload, now)
-        except PayloadError as error:
-            raise _named(accepted, error) from error
-
-    def _payload(self, type: str, queue: str, payload: object) -> bytes:
-        registration = self._executors.get_executor(queue, type)
-        if registration is None:
-            return dump_plain(payload, "payload", MAX_PAYLOAD)
-        return registration.shape.dump(payload, "payload")
-
-    def _partition_key(self, task: Task[Any], payload: bytes) -> str | None:
         registration = self._executors.get_executor(task.queue_id, task.type)
-        return registration.partition_key(task, payload) if registration is not None and registration.keyed else None
+        payload = _payload(registration, task.payload)
+        if registration is not None and registration.keyed and (key := registration.partition_key(task, payload)):
+            said["partition_key"] = key
+        if task.execution_stats:
+            said["stats"] = _plain(task.execution_stats, "execution_stats")
+        return payload, said
 
     def _metadata(self, task: Task[Any]) -> Mapping[str, Any]:
         """Check the metadata of a task, its log context above all (LOG-10 … LOG-12, ADD-15).
 
         A task that claimed to be a member of a flow would count for that flow in the member's place.
         """
-        if not task.metadata:
-            return task.metadata
         if "flow_meta" in task.metadata:
             way_out = (
                 "leave it out: tq writes it for the members of flows; a task made from one needs metadata of its own"
@@ -138,24 +129,22 @@ class Intake:
             raise InvalidInputError("tasks", task, "give Tasks")
         if inherit and parent.log_context:
             context = merge(parent.log_context, task.log_context)
-            task = replace(task, metadata={**task.metadata, "log_context": dict(context)})
+            task = amended(task, metadata={**task.metadata, "log_context": dict(context)})
         if task.id == parent.id:
             raise InvalidInputError("id", task.id, "call actions.reschedule(delay) to run the same task again")
-        accepted, message = self.accept(task, "tasks")
-        if task.id:
-            return message
-        payload = message.body.partition(b"\n")[2]
-        kind = b"%b\0%b\0%b" % (accepted.type.encode(), accepted.queue_id.encode(), payload)
-        occurrence = occurrences.get(kind, 0)
-        occurrences[kind] = occurrence + 1
-        derived = child_id(parent.id, parent.generation, accepted.type, accepted.queue_id, payload, occurrence)
-        return message_of(replace(accepted, id=derived), payload, message.run_at)
+        payload, said = self._checked(task, "tasks")
+        if not task.id:
+            kind = b"%b\0%b\0%b" % (_encoded(task, "type"), _encoded(task, "queue_id"), payload)
+            occurrence = occurrences.get(kind, 0)
+            occurrences[kind] = occurrence + 1
+            said["id"] = child_id(parent.id, parent.generation, task.type, task.queue_id, payload, occurrence)
+        return _message(task, payload, self._clock.now(), said)
 
     def member(self, step: FlowStep) -> Member:
         """Check a step of a flow."""
         self.check_queue("step.queue", step.queue)
-        payload = self._payload(step.type, step.queue, step.payload)
         registration = self._executors.get_executor(step.queue, step.type)
+        payload = _payload(registration, step.payload)
         key = step.partition_key
         if registration is not None and registration.keyed:
             as_task = Task[Any](type=step.type, queue_id=step.queue, entity=step.entity)
@@ -183,11 +172,26 @@ def _plain(values: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", loads(dump_plain(dict(values), field, MAX_RESULT)))
 
 
-def _named(task: Task[Any], error: PayloadError) -> InvalidInputError:
-    """Return the refusal of a task whose names cannot be written: it says which of them."""
-    for name in ("id", "type", "queue_id", "partition_key", "task_group", "task_hash"):
-        try:
-            (getattr(task, name) or "").encode()
-        except UnicodeEncodeError as fault:
-            return InvalidInputError(name, getattr(task, name), f"give text that is UTF-8: {fault.reason}")
-    return InvalidInputError("task", error.value, error.way_out)
+def _payload(registration: Registration | None, payload: object) -> bytes:
+    if registration is None:
+        return dump_plain(payload, "payload", MAX_PAYLOAD)
+    return registration.shape.dump(payload, "payload")
+
+
+def _message(task: Task[Any], payload: bytes, now: float, said: Mapping[str, Any]) -> Message:
+    try:
+        return message_of(task, payload, now, **said)
+    except PayloadError as error:
+        written = amended(task, partition_key=said.get("partition_key", task.partition_key))
+        for name in ("id", "type", "queue_id", "partition_key", "task_group", "task_hash"):
+            _encoded(written, name)
+        raise InvalidInputError("task", error.value, error.way_out) from error
+
+
+def _encoded(task: Task[Any], name: str) -> bytes:
+    """Return the text of a field as it is written; refuse what cannot be, by the name of the field."""
+    text: str = getattr(task, name) or ""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(name, text, f"give text that is UTF-8: {error.reason}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tq.app.intake import Intake
@@ -20,8 +20,6 @@ from tq.runner.report import warn_of_another_plan
 __all__ = ["Producer"]
 
 log = logging.getLogger("tq")
-
-Accepted = list[tuple[Task[Any], Message]]
 
 
 class Producer:
@@ -46,7 +44,7 @@ class Producer:
         """Learn which queues live workers serve."""
         self._intake.heard_of(await self._backend.queue.announced())
 
-    async def accept(self, tasks: Iterable[Task[Any]]) -> Accepted:
+    async def accept(self, tasks: Iterable[Task[Any]]) -> list[Message]:
         """Check every task before anything is written.
 
         Raises:
@@ -54,9 +52,9 @@ class Producer:
             AddTasksError: one of several is.
         """
         tasks = listed("tasks", tasks, "give a list of tasks")
-        if any(not self._intake.knows_queue(getattr(task, "queue_id", "")) for task in tasks):
+        if not all(map(self._intake.knows_queue, {getattr(task, "queue_id", "") for task in tasks})):
             await self.hear()
-        accepted: Accepted = []
+        accepted: list[Message] = []
         failed: dict[str, Exception] = {}
         for index, task in enumerate(tasks):
             try:
@@ -82,21 +80,21 @@ class Producer:
             )
             raise InvalidInputError("connection", connection, way_out)
 
-    async def add(self, accepted: Accepted, connection: object = None) -> tuple[Message, ...]:
+    async def add(self, accepted: Sequence[Message], connection: object = None) -> tuple[Message, ...]:
         """Write accepted tasks with their rows; return their messages. Of several with one id the first counts.
 
         Raises:
             InvalidInputError: the connection is none that the backend takes.
             AddTasksError: the server refuses, or cannot be reached.
         """
-        unique: dict[str, tuple[Task[Any], Message]] = {}
-        for task, message in accepted:
-            unique.setdefault(task.id, (task, message))
-        if len(unique) < len(accepted):
-            log.warning("%d of the tasks not added: another of the same call has the id", len(accepted) - len(unique))
-            accepted = list(unique.values())
-        messages = tuple([message for _, message in accepted])
-        await self._events.task_scheduled([task for task, _ in accepted])
+        messages = tuple(accepted)
+        if twice := len(messages) - len({message.id for message in messages}):
+            log.warning("%d of the tasks not added: another of the same call has the id", twice)
+            first: dict[str, Message] = {}
+            for message in messages:
+                first.setdefault(message.id, message)
+            messages = tuple(first.values())
+        await self._events.task_scheduled(messages)
         effects = Effects(messages=messages, projections=self._fold.scheduled_rows(messages, self._clock.now()))
         try:
             hop = await self._commit(effects, connection)
@@ -113,7 +111,7 @@ class Producer:
         parts, seal = split_wide(effects)
         for part in parts:
             await self._commit(part, connection)
-        await self._events.message_scheduled(seal.messages)
+        await self._events.task_scheduled(seal.messages)
         hop = await self._commit(seal, connection)
         for state in hop.known:
             warn_of_another_plan(request, state)

@@ -114,7 +114,7 @@ def _members(
                 ),
                 member.payload,
                 now,
-                _metadata({**meta, "step_index": index}, log_context),
+                metadata=_metadata({**meta, "step_index": index}, log_context),
             )
             for index, member in enumerate(request.members)
         ]
@@ -134,7 +134,7 @@ def _join(
         id=join_id(request.id, 0),
         created_at=to_datetime(now),
     )
-    return message_of(task, dumps({"flow_id": request.id}), now, _metadata(words, log_context))
+    return message_of(task, dumps({"flow_id": request.id}), now, metadata=_metadata(words, log_context))
 
 
 def _plan_key(flow_id: str, origin: Task[Any] | None, now: float) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Generic, TypedDict, TypeVar, cast, final
 
 from tq.clock import seconds, to_instant
 from tq.errors import InvalidInputError
 from tq.model.entity import Entity
 
-__all__ = ["MISSING", "Missing", "Task", "TaskOptions"]
+__all__ = ["MISSING", "Missing", "Task", "TaskOptions", "amended", "trusted"]
 
 P = TypeVar("P", covariant=True)
 
@@ -87,21 +88,24 @@ class Task(Generic[P]):
             raise InvalidInputError("retries", self.retries, "give a whole number, zero or more")
         if self.retry_after is not None:
             seconds("retry_after", self.retry_after)
-        for name in ("execute_at", "expires_at", "created_at"):
-            when = getattr(self, name)
-            if when is not None:
-                if not isinstance(when, datetime):
-                    raise InvalidInputError(name, when, "give an aware datetime")
-                to_instant(name, when)
+        if self.execute_at is not None:
+            _check_instant("execute_at", self.execute_at)
+        if self.expires_at is not None:
+            _check_instant("expires_at", self.expires_at)
+        if self.created_at is not None:
+            _check_instant("created_at", self.created_at)
         if self.entity is not None and not isinstance(self.entity, Entity):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("entity", self.entity, "give Entity(type, id)")
-        for name in ("metadata", "execution_stats"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise InvalidInputError(name, getattr(self, name), "give a mapping")
-        for name in ("partition_key", "task_group", "task_hash"):
-            text = getattr(self, name)
-            if text is not None and not isinstance(text, str):
-                raise InvalidInputError(name, text, "give a string, or none")
+        if self.metadata is not _NOTHING:
+            _check_mapping("metadata", self.metadata)
+        if self.execution_stats is not _NOTHING:
+            _check_mapping("execution_stats", self.execution_stats)
+        if self.partition_key is not None:
+            _check_text("partition_key", self.partition_key)
+        if self.task_group is not None:
+            _check_text("task_group", self.task_group)
+        if self.task_hash is not None:
+            _check_text("task_hash", self.task_hash)
         if not isinstance(self.force_store, bool):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("force_store", self.force_store, "give True or False")
 
@@ -119,6 +123,22 @@ class Task(Generic[P]):
     def flow_meta(self) -> Mapping[str, Any] | None:
         """`flow_id`, `step_index`, `total_steps`, `join` for members and joins of a flow, else None (FLOW-31)."""
         return cast("Mapping[str, Any] | None", self.metadata.get("flow_meta"))
+
+
+def _check_instant(name: str, when: object) -> None:
+    if not isinstance(when, datetime):
+        raise InvalidInputError(name, when, "give an aware datetime")
+    to_instant(name, when)
+
+
+def _check_mapping(name: str, values: object) -> None:
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(name, values, "give a mapping")
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidInputError(name, text, "give a string, or none")
 
 
 class TaskOptions(TypedDict, total=False):
@@ -141,6 +161,26 @@ class TaskOptions(TypedDict, total=False):
 
 def _refuse(task: object, name: str, _value: object) -> None:
     raise FrozenInstanceError(f"cannot assign to field {name!r} of {task!r}")
+
+
+_UNSAID: Final = dict(vars(Task[Any](type="any")))
+"""The fields of a task of which nothing was said but its type."""
+
+
+_blank: Callable[[], Task[Any]] = partial(object.__new__, Task)
+
+
+def trusted(fields: Mapping[str, Any]) -> Task[Any]:
+    """Return a task of fields that were checked before, by a `Task` or by the codec: that takes most of the time."""
+    task = _blank()
+    task.__dict__.update(_UNSAID)
+    task.__dict__.update(fields)
+    return task
+
+
+def amended(task: Task[Any], **fields: object) -> Task[Any]:
+    """Return a task with these fields, which are right, instead of its own."""
+    return trusted({**task.__dict__, **fields})
 
 
 # Making `Task[Item](...)` tries to leave a note on the instance and expects AttributeError where that is refused; the

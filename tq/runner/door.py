@@ -50,7 +50,7 @@ def whole(field: str, value: object, *, least: int) -> int:
 class Shape:
     """A type as the door sees it: checks values into it, writes values of it."""
 
-    __slots__ = ("_adapter", "_plain", "_validate_json", "annotation", "checked")
+    __slots__ = ("_adapter", "_plain", "_validate", "_validate_json", "annotation", "checked")
 
     def __init__(self, annotation: Any, what: str) -> None:
         """Prepare the checks.
@@ -64,7 +64,9 @@ class Shape:
             self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         except PydanticUserError as error:
             raise RegistrationError(f"{what}: pydantic cannot check {annotation!r}: {error}") from error
-        self._validate_json = self._adapter.validator.validate_json  # the adapter's own would look for options first
+        # What the adapter itself offers would look for options first.
+        self._validate_json = self._adapter.validator.validate_json
+        self._validate = self._adapter.validator.validate_python
         self._plain = self._adapter.serializer.to_python
 
     def load(self, data: bytes) -> Any:
@@ -89,7 +91,7 @@ class Shape:
         if not self.checked:
             return value
         try:
-            return self._adapter.validate_python(value)
+            return self._validate(value)
         except ValidationError as error:
             raise _misfit(error, self.annotation) from error
 
@@ -102,14 +104,13 @@ class Shape:
         if not self.checked:
             return dump_plain(value, field, limit)
         try:
-            fitting = self._adapter.validate_python(value)
-            plain = self._adapter.dump_python(fitting, mode="json", by_alias=True)
+            fitting = self._validate(value)
+            plain = self._plain(fitting, mode="json", by_alias=True)
         except ValidationError as error:
             raise _misfit(error, self.annotation) from error
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise PayloadError(field, value, f"give something pydantic can write as JSON: {error}") from error
-        _refuse_hidden(self._adapter, fitting, plain, field)
-        return _dump_checked(plain, field, limit)
+        return _dump_checked(plain, field, limit, self._adapter, fitting)
 
     def dump_result(self, value: object) -> bytes:
         """Return a result's JSON; what it is checked against is what it was declared to be.
@@ -123,9 +124,7 @@ class Shape:
             plain = self._plain(value, mode="json", by_alias=True, warnings=False)
         except (PydanticSerializationError, ValueError, RecursionError, AttributeError):
             return dump_plain(value, "result", MAX_RESULT)  # not of its declared type: still a result
-        if type(plain) not in _SURE:
-            _refuse_hidden(self._adapter, value, plain, "result")
-        return _dump_checked(plain, "result", MAX_RESULT)
+        return _dump_checked(plain, "result", MAX_RESULT, self._adapter, value)
 
 
 def dump_plain(value: object, field: str, limit: int) -> bytes:
@@ -134,14 +133,13 @@ def dump_plain(value: object, field: str, limit: int) -> bytes:
     Raises:
         PayloadError: it cannot be written, holds a float that is not finite, or is too large.
     """
-    if type(value) not in (dict, list, str, int, float, bool, type(None)) or not _is_plain(value):
-        try:
-            plain = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
-        except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise PayloadError(field, value, f"give something pydantic can write as JSON: {error}") from error
-        _refuse_hidden(_ANYTHING, value, plain, field)
-        value = plain
-    return _dump_checked(value, field, limit)
+    if _is_plain(value):
+        return _dump_checked(value, field, limit)
+    try:
+        plain = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise PayloadError(field, value, f"give something pydantic can write as JSON: {error}") from error
+    return _dump_checked(plain, field, limit, _ANYTHING, value)
 
 
 _LEAVES = frozenset({str, int, bool, type(None), float})
@@ -155,8 +153,16 @@ def _is_plain(value: object) -> bool:
     return type(value) in _LEAVES
 
 
-def _dump_checked(plain: object, field: str, limit: int) -> bytes:
-    _refuse_non_finite(plain, field)
+def _dump_checked(
+    plain: object, field: str, limit: int, adapter: TypeAdapter[Any] | None = None, value: object = None
+) -> bytes:
+    """Return the JSON of what is plain already, or what `adapter` made of `value`.
+
+    Where pydantic knows no type it writes a float that is not finite as null, so where there is a null, and only
+    there, the values themselves are looked at.
+    """
+    if _refuse_non_finite(plain, field) and adapter is not None and value is not None:
+        _refuse_non_finite(_listed_deep(adapter.dump_python(value, by_alias=True, warnings=False)), field)
     try:
         data = dumps(plain)
     except PayloadError as error:
@@ -167,41 +173,28 @@ def _dump_checked(plain: object, field: str, limit: int) -> bytes:
     return data
 
 
-def _refuse_non_finite(value: object, path: str) -> None:
-    """JSON has no NaN and no Infinity; written as null they would come back as something else."""
+def _refuse_non_finite(value: object, path: str) -> bool:
+    """Refuse NaN and Infinity, which JSON has not; return whether there is a None, which may stand for one.
+
+    Written as null they would come back as something else.
+    """
+    none = value is None
     if type(value) is float:
         if not math.isfinite(value):
             raise PayloadError(path, value, "give a finite number, a string, or None")
     elif type(value) is dict:
         for key, item in cast("dict[object, object]", value).items():
-            if type(item) not in _FINITE:
-                _refuse_non_finite(item, f"{path}.{key}")
+            if type(item) not in _SURE:
+                none |= item is None or _refuse_non_finite(item, f"{path}.{key}")
     elif type(value) is list:
         for index, item in enumerate(cast("list[object]", value)):
-            if type(item) not in _FINITE:
-                _refuse_non_finite(item, f"{path}[{index}]")
+            if type(item) not in _SURE:
+                none |= item is None or _refuse_non_finite(item, f"{path}[{index}]")
+    return none
 
 
 _SURE = frozenset({str, int, bool})
-_FINITE = _SURE | {type(None)}
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
-
-
-def _refuse_hidden(adapter: TypeAdapter[Any], value: object, plain: object, field: str) -> None:
-    """Refuse what pydantic has hidden: where it knows no type it writes a float that is not finite as null.
-
-    Only where there is a null is it worth looking at the values themselves.
-    """
-    if value is not None and _holds_none(plain):
-        _refuse_non_finite(_listed_deep(adapter.dump_python(value, by_alias=True, warnings=False)), field)
-
-
-def _holds_none(plain: object) -> bool:
-    if type(plain) is dict:
-        return any(item is None or _holds_none(item) for item in cast("dict[object, object]", plain).values())
-    if type(plain) is list:
-        return any(item is None or _holds_none(item) for item in cast("list[object]", plain))
-    return plain is None
 
 
 def _listed_deep(value: object) -> object:

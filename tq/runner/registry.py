@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from tq.errors import InvalidInputError, RegistrationError
 from tq.model import Task
-from tq.model.task import TaskOptions
+from tq.model.task import TaskOptions, amended
 from tq.runner.actions import Actions
 from tq.runner.door import Shape
 from tq.runner.options import DAY, ExecutorOptions, OptionArguments, options_from
@@ -50,6 +50,8 @@ class Registration:
     of_payload: bool = field(init=False, repr=False)
     """Whether it takes its payload and nothing else, as most functions do."""
     takes_actions: bool = field(init=False, repr=False)
+    keyed: bool = field(init=False, repr=False)
+    """Whether it chooses partition keys."""
     load: Callable[[bytes], Any] = field(init=False, repr=False)
     """Checks a payload's JSON into what the executor asked for."""
 
@@ -62,6 +64,7 @@ class Registration:
         given(self, "of_payload", self.signature.of_payload)
         given(self, "takes_actions", self.signature.takes_actions)
         given(self, "load", self.shape.load)
+        given(self, "keyed", options.partition_key is not None or hasattr(self.target, "get_partition_key"))
 
     def _limit(self) -> int | None:
         if self.options.concurrency is not None:
@@ -71,11 +74,6 @@ class Registration:
         if self.options.multiple or self.target is not None:
             return 1  # classes are one at a time unless parallel (EXE-03)
         return None
-
-    @property
-    def keyed(self) -> bool:
-        """Whether the executor chooses partition keys."""
-        return self.options.partition_key is not None or hasattr(self.target, "get_partition_key")
 
     def partition_key(self, task: Task[Any], payload: bytes) -> str | None:
         """Return the key that the executor gives a task (ADD-07): its option or its `get_partition_key(task)` says.
@@ -89,7 +87,7 @@ class Registration:
         shown: Any = self.shape.load(payload)
         if hook is None:
             hook = getattr(self.target, "get_partition_key", None)
-            shown = replace(task, payload=shown)
+            shown = amended(task, payload=shown)
         what = f"partition_key of {_what(self.type, self.queue)}"
         try:
             key = None if hook is None else hook(shown)

@@ -8,6 +8,7 @@ import pytest
 
 from tq.errors import InvalidInputError
 from tq.model import MISSING, Entity, Task
+from tq.model.task import amended, trusted
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -97,6 +98,17 @@ def test_a_task_may_be_made_of_a_payload_type_and_never_changes() -> None:
     for name in ("type", "note"):
         with pytest.raises(FrozenInstanceError):
             setattr(task, name, "x")
+
+
+def test_a_task_that_is_not_checked_again_is_the_task_that_was_checked() -> None:
+    task = Task[object](type="t", payload=[1], retries=2, entity=Entity("Order", "o"), metadata={"a": "b"})
+    assert trusted({"type": "t"}) == Task(type="t")
+    assert trusted(vars(task)) == task
+    changed = amended(task, id="x", payload=None)
+    assert changed == Task(type="t", id="x", retries=2, entity=Entity("Order", "o"), metadata={"a": "b"})
+    assert task.payload == [1]
+    with pytest.raises(FrozenInstanceError):
+        setattr(changed, "id", "y")  # noqa: B010 -- a type checker would refuse the plain way
 
 
 def test_missing_is_not_none_and_counts_as_nothing() -> None:

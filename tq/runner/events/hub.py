@@ -79,7 +79,7 @@ class Events(TaskEvents, WorkerEvents, Notices):
     async def messages_added(self, messages: Sequence[Message]) -> None:
         """Tell of tasks that nobody handed in at the door, as if somebody had (TLC-01, QLC-02)."""
         if self.wants_added:
-            await self.message_scheduled(messages)
+            await self.task_scheduled(messages)
             await self.message_published(messages)
 
     def _provider_of(self, queue: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypedDict, assert_never
 
 from tq.clock import to_datetime
@@ -11,6 +10,7 @@ from tq.codec import decode_body, loads, task_of
 from tq.errors import WireError
 from tq.model import MISSING, Deferred, Failed, Message, Outcome, Released, Rescheduled, Succeeded, Task, TaskStatus
 from tq.model import events as told
+from tq.model.task import amended
 
 from .observers import Observers
 from .portrait import TaskFields, error_of, task_fields, timing, utc
@@ -40,14 +40,11 @@ class TaskEvents(Observers):
             include_payload=self._include_payload,
         )
 
-    async def task_scheduled(self, tasks: Sequence[Task[Any]]) -> None:
-        """Tell that tasks were accepted; before they are handed to a queue that runs them at once (TLC-01, D-39)."""
-        if self.wants_scheduled:
-            for task in tasks:
-                await self._tasks.tell("on_task_scheduled", told.TaskScheduled(**self._context(task)))
+    async def task_scheduled(self, messages: Sequence[Message]) -> None:
+        """Tell that tasks were accepted, children, steps and joins too (TLC-01, AAC-10).
 
-    async def message_scheduled(self, messages: Sequence[Message]) -> None:
-        """Tell that tasks were accepted of which only the messages are at hand: children, steps, joins (AAC-10)."""
+        A producer's are told before they are handed to a queue that runs them at once (D-39).
+        """
         if self.wants_scheduled:
             for message in messages:
                 await self._tasks.tell("on_task_scheduled", told.TaskScheduled(**self._context(self._task_of(message))))
@@ -59,7 +56,7 @@ class TaskEvents(Observers):
         except WireError:
             payload = None
         task: Task[Any] = task_of(body, None, payload)
-        return replace(task, id=message.id, generation=message.generation, attempt=message.attempt)
+        return amended(task, id=message.id, generation=message.generation, attempt=message.attempt)
 
     async def task_started(self, task: Task[Any], started_at: float) -> None:
         """Tell that an attempt is about to run (TLC-02)."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tq.clock import Clock, to_datetime
-from tq.codec import dumps
+from tq.codec import dumps, message_of
 from tq.lifecycle import Spawner
 from tq.logcontext import get_log_context, log_context
 from tq.model import (
@@ -83,6 +83,11 @@ def a_task(**fields: Any) -> Task[Any]:
     return Task(**(given | fields))
 
 
+def a_message(**fields: Any) -> Message:
+    task = a_task(**fields)
+    return message_of(task, dumps(task.payload), NOW)
+
+
 async def settled(
     events: Events, outcome: Outcome, *, task: Task[Any] | None = None, retry_at: float | None = None
 ) -> None:
@@ -104,7 +109,7 @@ async def settled(
 @pytest.mark.spec("TLC-01", "TLC-10", "LOG-09")
 async def test_a_scheduled_task_is_told_with_its_context(clock: Clock, spawner: Spawner, probe: Probe) -> None:
     events = events_for(clock, spawner, task=probe)
-    await events.task_scheduled([a_task(), a_task(id="t-2", metadata={})])
+    await events.task_scheduled([a_message(), a_message(id="t-2", metadata={})])
     await events.flush()
     first, second = (seen.value for seen in probe.of("on_task_scheduled"))
     assert first == told.TaskScheduled(
@@ -239,8 +244,8 @@ async def test_durations_are_never_negative(clock: Clock, spawner: Spawner, prob
 
 async def test_payloads_are_told_only_when_asked_for(clock: Clock, spawner: Spawner) -> None:
     quiet, loud = Probe(), Probe()
-    await events_for(clock, spawner, task=quiet, mode="sync").task_scheduled([a_task()])
-    await events_for(clock, spawner, task=loud, mode="sync", include_payload=True).task_scheduled([a_task()])
+    await events_for(clock, spawner, task=quiet, mode="sync").task_scheduled([a_message()])
+    await events_for(clock, spawner, task=loud, mode="sync", include_payload=True).task_scheduled([a_message()])
     assert quiet.events[0].value.payload == {}
     assert loud.events[0].value.payload == {"image": "img-1"}
 
@@ -411,7 +416,7 @@ async def test_callbacks_that_are_not_overridden_are_not_wanted(clock: Clock, sp
     events = events_for(clock, spawner, task=provider)
     assert (events.wants_tasks, events.wants_settled) == (True, True)
     assert [events.wants_scheduled, events.wants_started, events.wants_groups] == [False, False, False]
-    await events.task_scheduled([a_task()])
+    await events.task_scheduled([a_message()])
     await events.task_started(a_task(), NOW)
     await settled(events, Succeeded())
     await settled(events, Failed("words"))
@@ -424,7 +429,7 @@ async def test_without_providers_everything_may_be_told(clock: Clock, spawner: S
     wants = {name: value for name, value in vars(events).items() if name.startswith("wants_")}
     assert len(wants) >= 10
     assert not any(wants.values())
-    await events.task_scheduled([a_task()])
+    await events.task_scheduled([a_message()])
     await events.task_started(a_task(), NOW)
     await settled(events, Succeeded())
     await settled(events, Failed("words"))
