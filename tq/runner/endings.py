@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from tq.clock import Clock
-from tq.model import SUCCEEDED, Delivery, Failed, Outcome, Rearm, Receipt, Settlement
+from tq.model import SUCCEEDED, Delivery, Failed, Outcome, Rearm, Receipt, Settlement, Succeeded
 from tq.ports import Continuation
 from tq.runner.actions import words_of
 from tq.runner.commit import Pending
@@ -95,13 +95,17 @@ class Endings:
             return True
         self._unwritten += not execution.handed_off
         if (
-            outcome is SUCCEEDED
+            isinstance(outcome, Succeeded)
             and said is _NOTHING_SAID
             and registration is not None
-            and registration.leaves_nothing
             and not execution.concerns_others
+            and not outcome.dropped
         ):
-            self.pending.append(Pending(done(execution.delivery), execution, outcome))
+            delivery, record = execution.delivery, None
+            if outcome is not SUCCEEDED or not registration.leaves_nothing:
+                message, now = delivery.message, self._clock.now()
+                record = registration.policy.keep.record(message, delivery.fence, outcome, now, stats=message.stats)
+            self.pending.append(Pending(done(delivery, record), execution, outcome))
         else:
             try:
                 settlement = self._settlement(execution, outcome, said)

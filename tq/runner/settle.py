@@ -22,6 +22,7 @@ from tq.model import (
     Outcome,
     Rearm,
     Receipt,
+    Record,
     Released,
     Remove,
     Rescheduled,
@@ -37,6 +38,7 @@ from tq.ports import Continuation
 __all__ = ["Policy", "Said", "convicted", "done", "settle", "unknown"]
 
 _REMOVE = Remove()
+_NOTHING_ELSE = NO_EFFECTS[2:]
 _RESERVED = frozenset(
     [
         "retry_count",
@@ -118,10 +120,11 @@ def settle(
     return Settlement(Receipt(message.id, delivery.token), ending, effects, delivery.place, message)
 
 
-def done(delivery: Delivery) -> Settlement:
-    """Return how a delivery ends that leaves nothing behind: what `settle` says of most, without their being asked."""
+def done(delivery: Delivery, record: Record | None) -> Settlement:
+    """Return how a success ends that concerns nobody else: what `settle` says of most, without their being asked."""
     message, token, *_, place = delivery
-    return make(Settlement, (make(Receipt, (message.id, token)), _REMOVE, NO_EFFECTS, place, message))
+    effects = NO_EFFECTS if record is None else make(Effects, ((), (record,), *_NOTHING_ELSE))
+    return make(Settlement, (make(Receipt, (message.id, token)), _REMOVE, effects, place, message))
 
 
 def _ending(

@@ -250,7 +250,14 @@ def test_after_the_grace_it_is_ignored_and_its_record_says_why() -> None:
     assert (stats(settled)["error"], stats(settled)["ignored_at"]) == (failed.error, NOW)
 
 
-def test_what_leaves_nothing_is_settled_without_being_asked_as_it_would_be() -> None:
-    given = delivery(message(attempt=2), fence=4, place=Place.STORE)
-    assert done(given) == settle(given, SUCCEEDED, Policy(), NOW)
-    assert isinstance(done(given).receipt, Receipt)
+@pytest.mark.parametrize("keep", [Keep(), Keep(result_ttl=60.0), Keep(on_success=True)])
+@pytest.mark.parametrize("outcome", [SUCCEEDED, Succeeded(b"5")])
+def test_a_success_that_concerns_nobody_is_settled_without_being_asked_as_it_would_be(
+    outcome: Succeeded, keep: Keep
+) -> None:
+    given = delivery(message(attempt=2)._replace(stats=b'{"retry_count":2}'), fence=4, place=Place.STORE)
+    record = keep.record(given.message, given.fence, outcome, NOW, stats=given.message.stats)
+    settled = done(given, record)
+    assert settled == settle(given, outcome, Policy(keep=keep), NOW)
+    assert isinstance(settled.receipt, Receipt)
+    assert isinstance(settled.effects, Effects)
