@@ -3,10 +3,10 @@
 The database owns the truth about everything given to it: messages and leases, endings, flows, projections. A hop is one
 statement, and so one transaction and one round trip: it calls functions of ours, which the schema brings along.
 
-    parts       queue · store · barrier · provider     thin: a verb is one call of a function
+    parts       queue · store · barrier · provider · shards   thin: a verb is one call of a function
     commit      trial statement                        one batch as one statement, without what it cannot carry out
     guest                                              the same inside a transaction of the user's own
-    sql/        tables · messages leases claims · flows endings       what is done, and why it is safe
+    sql/        tables · messages leases claims · flows endings · shards sharing     what is done, and why it is safe
     beside      listener keeper sweeper inline         waking, renewing, sweeping up; virtual time
     ground      database connection schema shapes errors settings
 """
@@ -23,6 +23,7 @@ from .barrier import PostgresBarrier
 from .provider import PostgresProjections
 from .queue import PostgresQueue
 from .settings import PostgresSettings
+from .shards import PostgresShardLeases
 from .store import PostgresStore
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PostgresProjections",
     "PostgresQueue",
     "PostgresSettings",
+    "PostgresShardLeases",
     "PostgresStore",
     "open_backend",
 ]

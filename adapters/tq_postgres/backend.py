@@ -19,6 +19,7 @@ from .keeper import OwnKeeper, SharedKeeper
 from .provider import PostgresProjections
 from .queue import PostgresQueue
 from .settings import PostgresSettings
+from .shards import PostgresShardLeases
 from .store import PostgresStore
 from .sweeper import Sweeper
 
@@ -42,6 +43,7 @@ class PostgresBackend(Backend):
         self.store = PostgresStore(self, self.database)
         self.barrier = PostgresBarrier(self, self.database)
         self.projections = PostgresProjections(self, self.database)
+        self.shards = PostgresShardLeases(self, self.database)
         self.poll_interval = settings.poll_interval
         self._sweeper = Sweeper(self.database)
 

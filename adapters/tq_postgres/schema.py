@@ -21,10 +21,10 @@ from .settings import PostgresSettings
 
 __all__ = ["MIGRATIONS", "Schema"]
 
-MIGRATIONS = ("tables",)
+MIGRATIONS = ("tables", "shards")
 """Files that lead from version n to n + 1. Never edited, only grown; a change of a function alone is a file, too."""
 
-FUNCTIONS = ("endings", "messages", "leases", "claims", "flows")
+FUNCTIONS = ("endings", "messages", "leases", "claims", "flows", "sharing")
 """Files of the functions as the latest version has them; they replace those of an older one as a whole."""
 
 PLANS = " ".join(

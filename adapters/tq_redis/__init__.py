@@ -4,7 +4,7 @@ The server owns the truth about everything given to it: messages and leases, end
 Lua script, and so is a whole commit: it looks at everything first and then writes what cannot fail any more. Due times
 and leases go by the server's own clock.
 
-    parts       queue · store · barrier · provider        thin: a verb is one script
+    parts       queue · store · barrier · provider · shards      thin: a verb is one script
     hop         commit claims                             a batch and a claim as arguments, the answer as values
     wire        server scripts lua/ · packing             one script, sent once; values as bytes
     waking      bell                                      tells workers of other processes that something was added
@@ -18,6 +18,7 @@ from .barrier import RedisBarrier
 from .provider import RedisProjections
 from .queue import RedisQueue
 from .settings import RedisSettings
+from .shards import RedisShardLeases
 from .store import RedisStore
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RedisProjections",
     "RedisQueue",
     "RedisSettings",
+    "RedisShardLeases",
     "RedisStore",
     "open_backend",
 ]

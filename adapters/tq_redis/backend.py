@@ -19,6 +19,7 @@ from .provider import RedisProjections
 from .queue import RedisQueue, receipts_of
 from .server import Call, Server
 from .settings import RedisSettings
+from .shards import RedisShardLeases
 from .store import RedisStore
 
 __all__ = ["RedisBackend", "open_backend"]
@@ -46,6 +47,7 @@ class RedisBackend(Backend):
         self.store = RedisStore(self, self.server)
         self.barrier = RedisBarrier(self, self.server)
         self.projections = RedisProjections(self, self.server)
+        self.shards = RedisShardLeases(self, self.server)
         self.poll_interval = settings.poll_interval
         self._unanswered: list[tuple[Batch, Claim | None, Call]] = []
         """Hops that nobody knows the outcome of: made again, they are to have no second effect."""

@@ -19,6 +19,7 @@ _ROOMS = (
     "records",
     "ledger",
     "rows",
+    "shards",
     "flows",
     "marks",
     "commit",

@@ -21,6 +21,7 @@ from .keeper import OwnKeeper, SharedKeeper
 from .provider import SqliteProjections
 from .queue import SqliteQueue
 from .settings import SqliteSettings
+from .shards import SqliteShardLeases
 from .store import SqliteStore
 
 __all__ = ["SqliteBackend", "open_backend"]
@@ -50,6 +51,7 @@ class SqliteBackend(Backend):
         self.store = SqliteStore(self, self.database)
         self.barrier = SqliteBarrier(self, self.database)
         self.projections = SqliteProjections(self, self.database)
+        self.shards = SqliteShardLeases(self, self.database)
         self.poll_interval = settings.poll_interval
         """Seconds after which a worker without work should ask `changed`, or simply claim."""
 

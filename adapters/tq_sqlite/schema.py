@@ -120,7 +120,15 @@ _VERSION_2 = (
         flow TEXT NOT NULL, idx INTEGER NOT NULL, result BLOB, PRIMARY KEY (flow, idx)) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    # What workers agree by when they share the shards of a stream; `counter` rises with every change, and fences.
+    """CREATE TABLE tq_shards (
+        stream TEXT NOT NULL, shard TEXT NOT NULL, parents TEXT NOT NULL, owner TEXT NOT NULL,
+        counter INTEGER NOT NULL, checkpoint TEXT NOT NULL, note TEXT NOT NULL, PRIMARY KEY (stream, shard))
+        WITHOUT ROWID""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Statements that lead from version n to n + 1; `user_version` says how far a file is. Never edited, only grown."""
 
 

@@ -6,13 +6,22 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tq.clock import Clock
-from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore, open_backend
-from tq.ports import Backend, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.memory import (
+    MemoryBackend,
+    MemoryBarrier,
+    MemoryProjections,
+    MemoryQueue,
+    MemoryShardLeases,
+    MemoryStore,
+    open_backend,
+)
+from tq.ports import Backend, FlowBarrierProvider, MessageQueue, ShardLeases, TaskStore
 from tq.testing.contracts import (
     BackendContract,
     BarrierContract,
     ProjectionContract,
     QueueContract,
+    ShardLeasesContract,
     StoreContract,
 )
 
@@ -46,6 +55,12 @@ class TestMemoryProjections(ProjectionContract):
         rows = MemoryProjections(clock=clock)
         yield rows
         await rows.close()
+
+
+class TestMemoryShardLeases(ShardLeasesContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[ShardLeases, None]:
+        yield MemoryShardLeases(clock=clock)
 
 
 class TestMemoryBackend(BackendContract):

@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from tq.clock import Clock
-from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, ShardLeases, TaskStore
 from tq.testing.contracts import (
     BackendContract,
     BarrierContract,
     ProjectionContract,
     QueueContract,
+    ShardLeasesContract,
     StoreContract,
 )
 from tq.testing.contracts.enlisting import Enlisting
@@ -94,6 +95,21 @@ class TestPostgresProjections(OnServer, ProjectionContract):
 
     def reopen(self, port: object, clock: Clock) -> AbstractAsyncContextManager[PostgresProjections]:
         return self.open(clock)
+
+
+class TestPostgresShardLeases(OnServer, ShardLeasesContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[ShardLeases, None]:
+        async with opened(self.url, clock) as backend:
+            yield backend.shards
+
+    def reopen(self, port: ShardLeases, clock: Clock) -> AbstractAsyncContextManager[ShardLeases]:
+        return self.open(clock)
+
+
+@pytest.mark.realtime
+class TestPostgresShardLeasesByItsOwnClock(TestPostgresShardLeases):
+    beat = SHORT
 
 
 class TestPostgresBackend(OnServer, BackendContract):

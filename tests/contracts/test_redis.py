@@ -6,12 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from tq.clock import Clock
-from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, ShardLeases, TaskStore
 from tq.testing.contracts import (
     BackendContract,
     BarrierContract,
     ProjectionContract,
     QueueContract,
+    ShardLeasesContract,
     StoreContract,
 )
 from tq_redis import RedisBackend, RedisProjections, open_backend
@@ -98,6 +99,21 @@ class TestRedisProjections(OnServer, ProjectionContract):
 
 @pytest.mark.realtime
 class TestRedisProjectionsByItsOwnClock(TestRedisProjections):
+    beat = SHORT
+
+
+class TestRedisShardLeases(OnServer, ShardLeasesContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[ShardLeases, None]:
+        async with opened(self.url, clock) as backend:
+            yield backend.shards
+
+    def reopen(self, port: ShardLeases, clock: Clock) -> AbstractAsyncContextManager[ShardLeases]:
+        return self.open(clock)
+
+
+@pytest.mark.realtime
+class TestRedisShardLeasesByItsOwnClock(TestRedisShardLeases):
     beat = SHORT
 
 

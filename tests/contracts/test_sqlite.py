@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tq.clock import Clock
-from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.ports import Backend, Custody, FlowBarrierProvider, MessageQueue, ShardLeases, TaskStore
 from tq.testing.contracts import (
     BackendContract,
     BarrierContract,
     ProjectionContract,
     QueueContract,
+    ShardLeasesContract,
     StoreContract,
 )
 from tq_sqlite import SqliteBackend, SqliteProjections, SqliteSettings
@@ -112,6 +113,21 @@ class TestSqliteProjections(OnFile, ProjectionContract):
 
 @pytest.mark.realtime
 class TestSqliteProjectionsInThreads(TestSqliteProjections):
+    beat = SHORT
+
+
+class TestSqliteShardLeases(OnFile, ShardLeasesContract):
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncGenerator[ShardLeases, None]:
+        async with opened(self.path, clock) as backend:
+            yield backend.shards
+
+    def reopen(self, port: ShardLeases, clock: Clock) -> AbstractAsyncContextManager[ShardLeases]:
+        return self.open(clock)
+
+
+@pytest.mark.realtime
+class TestSqliteShardLeasesInThreads(TestSqliteShardLeases):
     beat = SHORT
 
 

@@ -11,6 +11,7 @@ from .barrier import MemoryBarrier
 from .immediate import ImmediateQueue
 from .projections import MemoryProjections
 from .queue import MemoryQueue
+from .shards import MemoryShardLeases
 from .store import MemoryStore
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MemoryBarrier",
     "MemoryProjections",
     "MemoryQueue",
+    "MemoryShardLeases",
     "MemoryStore",
     "open_backend",
 ]

@@ -22,6 +22,7 @@ from .messages import Messages
 from .projections import MemoryProjections, ProjectionRows
 from .queue import MemoryQueue
 from .server import Part, Server
+from .shards import MemoryShardLeases
 from .store import MemoryStore
 
 __all__ = ["MemoryBackend", "open_backend"]
@@ -49,6 +50,7 @@ class MemoryBackend(Part, Backend):
         self.projections: EntityProjectionProvider | None = MemoryProjections(
             server=server, rows=self._rows, backend=self
         )
+        self.shards = MemoryShardLeases(server=server)
 
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back when something may fall due earlier than a worker was told; return what takes the wish back.

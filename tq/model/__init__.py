@@ -27,6 +27,7 @@ from tq.model.outcome import SUCCEEDED, Deferred, Failed, Outcome, Released, Res
 from tq.model.plan import FailurePolicy, FlowOptions, FlowRequest, FlowStep, Join, Member, Tolerance, quorum, tolerate
 from tq.model.projection import build_projection, ending_projection
 from tq.model.retry import Backoff, attempts_left, retry_count, retry_delay
+from tq.model.shard import ShardLease
 from tq.model.status import StepStatus, TaskStatus, Verdict
 from tq.model.task import MISSING, Missing, Task
 
@@ -73,6 +74,7 @@ __all__ = [
     "Rescheduled",
     "Resolve",
     "Settlement",
+    "ShardLease",
     "State",
     "StepResult",
     "StepStatus",

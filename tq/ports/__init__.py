@@ -17,6 +17,7 @@ from tq.ports.observer import (
 )
 from tq.ports.projection import EntityProjectionProvider, ProjectionQuery
 from tq.ports.queue import MessageQueue
+from tq.ports.shards import ShardLeases
 from tq.ports.store import OutcomeKey, Stored, TaskStore
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "OutcomeKey",
     "ProjectionQuery",
     "QueueLifecycleProvider",
+    "ShardLeases",
     "Stored",
     "TaskLifecycleProvider",
     "TaskStore",

@@ -8,7 +8,7 @@
 
 -- The rooms, each filled by the file of its name.
 local ground, waiting, messages, leases, claims, whereabouts = {}, {}, {}, {}, {}, {}
-local records, ledger, rows, flows, marks, commit, verbs = {}, {}, {}, {}, {}, {}, {}
+local records, ledger, rows, shards, flows, marks, commit, verbs = {}, {}, {}, {}, {}, {}, {}, {}
 
 local root = KEYS[1]
 local call = redis.call
@@ -93,6 +93,11 @@ local function list()
   end
   at = at + size
   return found
+end
+
+-- Answers yes or no.
+local function flags(given)
+  return given and 1 or 0
 end
 
 -- Passes over arguments that are not wanted.

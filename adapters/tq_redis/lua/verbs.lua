@@ -2,10 +2,6 @@
 
 local LAYOUT = 1
 
-local function flags(given)
-  return given and 1 or 0
-end
-
 -- --- those that only look ----------------------------------------------------------------------------------------
 
 verbs.looks = {
@@ -62,6 +58,9 @@ verbs.looks = {
   end,
   find_rows = function()
     return rows.page(take(), take(), take(), take(), number())
+  end,
+  shards = function()
+    return shards.list(take())
   end,
 }
 
@@ -276,6 +275,15 @@ verbs.writes = {
     for _, row in ipairs(given) do
       rows.write(row)
     end
+  end,
+  create_shards = function()
+    shards.create(shards.read())
+  end,
+  swap_shards = function()
+    return shards.swap(shards.read())
+  end,
+  drop_shards = function()
+    shards.drop(shards.read())
   end,
   commit = function()
     return commit.write()

@@ -30,6 +30,7 @@ from .barrier import BarrierContract
 from .custody import CustodyContract
 from .projection import ProjectionContract
 from .queue import QueueContract
+from .shards import ShardLeasesContract
 from .store import StoreContract
 from .suite import Suite
 
@@ -39,6 +40,7 @@ __all__ = [
     "CustodyContract",
     "ProjectionContract",
     "QueueContract",
+    "ShardLeasesContract",
     "StoreContract",
     "Suite",
 ]
