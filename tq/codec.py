@@ -14,6 +14,7 @@ import orjson
 
 from tq.clock import to_datetime, to_instant
 from tq.errors import PayloadError, UnknownFormatError, WireError
+from tq.ids import is_new
 from tq.model import Delivery, Entity, Message, Projection, Task, TaskStatus
 from tq.model.named import make
 from tq.model.task import amended, trusted
@@ -26,6 +27,7 @@ __all__ = [
     "dumps",
     "encode_projection",
     "entity_tasks",
+    "is_made",
     "loads",
     "message_of",
     "stats_of",
@@ -265,6 +267,17 @@ def message_of(task: Task[Any], payload: bytes, now: float, **said: object) -> M
     stats = dumps(body["stats"]) if "stats" in body else b""
     data = b"%b\n%b" % (dumps(body), payload)
     return make(Message, (body["id"], task.queue_id, task.type, data, run_at, 0, 0, "", stats, 0))
+
+
+def is_made(message: Message) -> bool:
+    """Tell whether the id was made for this very task, so that nobody can add it a second time."""
+    if not is_new(message.id):
+        return False
+    return _GIVEN not in message.body or _GIVEN not in message.body.partition(b"\n")[0]
+
+
+_GIVEN = b'"given":true'
+"""Stands in the body of a task whose producer gave it an id of the form of those that are made here."""
 
 
 def encode_projection(row: Projection) -> bytes:

@@ -33,11 +33,11 @@ def new_id(now: float) -> str:
 
 
 def is_new(id: str) -> bool:
-    """Tell whether an id has the form of `new_id`: then it was made for one task, and is not made a second time."""
+    """Tell whether an id has the form of `new_id`; one that was given may have it, too (`codec.is_made`)."""
     return len(id) == 26 and not id.strip(_ALPHABET)
 
 
-def _derive(*parts: str | bytes | int) -> str:
+def _derive(*parts: str | bytes | float) -> str:
     digest = blake2b(digest_size=16)
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()
@@ -46,14 +46,17 @@ def _derive(*parts: str | bytes | int) -> str:
     return digest.hexdigest()
 
 
-def child_id(parent: str, generation: int, type: str, queue: str, payload: bytes, occurrence: int) -> str:
-    """Return the id of a child task: the same for the same child of the same execution, whoever makes it."""
-    return _derive("child", parent, generation, type, queue, payload, occurrence)
+def child_id(parent: str, born: float, generation: int, type: str, queue: str, payload: bytes, occurrence: int) -> str:
+    """Return the id of a child task: the same for the same child of the same execution, whoever makes it.
+
+    `born` is the instant at which the parent was made: its id may be given again to another task, later.
+    """
+    return _derive("child", parent, born, generation, type, queue, payload, occurrence)
 
 
-def flow_id(task: str, generation: int, key: str) -> str:
-    """Return the id of the flow that `task` starts under `key`."""
-    return _derive("flow", task, generation, key)
+def flow_id(task: str, born: float, generation: int, key: str) -> str:
+    """Return the id of the flow that `task`, made at the instant `born`, starts under `key`."""
+    return _derive("flow", task, born, generation, key)
 
 
 def step_id(flow: str, index: int) -> str:

@@ -158,7 +158,9 @@ def _open(db: Connection, pool: _Pool) -> tuple[list[str], list[str]]:
     known = {flow.id for flow in pool.flows if flow.id not in opened}
     if known:
         pool.messages = [message for message in pool.messages if flow_of(message.id) not in known]
-        pool.projections = [row for row in pool.projections if flow_of(row.task_id) not in known]
+        pool.projections = [
+            row for row in pool.projections if row.task_id not in known and flow_of(row.task_id) not in known
+        ]
         pool.spreads = [spread for spread in pool.spreads if spread[0] not in known]
     return [flow_id for flow_id, closed in opened.items() if closed], list(known)
 

@@ -51,6 +51,7 @@ class Waiting(Stage):
 async def test_whoever_waits_for_a_flow_ends_with_it_whatever_it_was_doing(home: Home, fate: str) -> None:
     stage = Waiting(fate)
     first = home.handler(stage.executors, async_tasks=AsyncTaskManager(clock=home.clock))
+    born = home.clock.now()
     [parent] = await first.add_tasks([Task(type="parent", queue_id="own")])
     await first.start()
     await home.clock.sleep(5)
@@ -64,7 +65,7 @@ async def test_whoever_waits_for_a_flow_ends_with_it_whatever_it_was_doing(home:
     await second.start()
     await home.clock.sleep(600)
     told = stage.only
-    assert told["flow_id"] == flow_id(parent, 0, "#0")
+    assert told["flow_id"] == flow_id(parent, born, 0, "#0")
     ended = await second.task(parent).status()
     if fate == "cancelled":
         assert (told["verdict"], ended) == ("cancelled", TaskStatus.EXECUTED)

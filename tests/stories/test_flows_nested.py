@@ -243,12 +243,13 @@ async def test_a_task_that_waits_has_the_rows_of_any_other(url: str, clock: Virt
 
     async with harness(stage.executors, url=url, clock=clock) as h:
         await h.handler.start()
+        born = clock.now()
         [task_id] = await h.add(parent.task(None, entity=Entity("Item", "i-1")))
         await clock.sleep(5)
         held = await projection(h.handler, task_id)
         assert held is not None
         assert held.status is TaskStatus.PROCESSING
-        flow = flow_id(task_id, 0, "#0")
+        flow = flow_id(task_id, born, 0, "#0")
         if how == "cancel":
             stage.join_says = ValueError("cancelled")
             await h.handler.flow(flow).cancel()

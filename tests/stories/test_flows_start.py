@@ -143,11 +143,12 @@ async def test_a_retried_task_starts_the_same_flow_and_its_steps_run_once(url: s
             actions.success(task)
 
     async with harness(stage.executors, url=url, clock=clock) as h:
+        born = clock.now()
         [task_id] = await h.run(parent.task(None))
         assert entries(stage.only) == [(0, "success", "a"), (1, "success", "b")], "a recorded failure starts the flow"
         await h.later(100)
         await h.later(100)
-        assert flows == [flow_id(task_id, 0, "#0")] * 3
+        assert flows == [flow_id(task_id, born, 0, "#0")] * 3
         await h.assert_succeeded(task_id)
         assert set(stage.runs.values()) == {1}, "a second start writes nothing"
         assert len(stage.told) == 1
@@ -170,11 +171,12 @@ async def test_another_plan_under_the_same_key_warns_and_changes_nothing(
             actions.success(task)
 
     async with harness(stage.executors, url=url, clock=clock) as h:
+        born = clock.now()
         [task_id] = await h.run(parent.task(None))
         assert "another plan" not in caplog.text
         with caplog.at_level(logging.WARNING):
             await h.later(100)
-        flow = flow_id(task_id, 0, "report")
+        flow = flow_id(task_id, born, 0, "report")
         assert stage.ran == [f"{flow}.0"], "no step of the second plan runs"
         assert entries(stage.only) == [(0, "success", "a")]
         assert (await h.handler.flow(flow).status()).total == 1

@@ -124,6 +124,7 @@ async def test_a_producer_killed_before_the_seal_leaves_nothing_and_its_task_sta
     wide = Wide(5_000)
     backend = connect(url, clock=clock)
     first, second = (TaskHandler.on(backend, wide.executors, clock=clock) for _ in range(2))
+    born = clock.now()
     [task_id] = await first.add_tasks([Task(type="fan")])
     async with halting(backend, at, monkeypatch) as halted:
         await first.start()
@@ -131,14 +132,14 @@ async def test_a_producer_killed_before_the_seal_leaves_nothing_and_its_task_sta
             await halted.wait()
         await first.kill()
     with pytest.raises(UnknownFlowError):
-        await second.flow(flow_id(task_id, 0, "#0")).status()
+        await second.flow(flow_id(task_id, born, 0, "#0")).status()
     await second.start()
     await clock.sleep(20)
     assert not wide.ran
     await clock.sleep(40)
     assert wide.streamed == [5_000]
     assert len(set(wide.ran)) == len(wide.ran) == 5_000
-    assert (await second.flow(flow_id(task_id, 0, "#0")).status()).verdict == "completed"
+    assert (await second.flow(flow_id(task_id, born, 0, "#0")).status()).verdict == "completed"
     await second.close()
     await backend.close()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tq import codec
 from tq.errors import PayloadError, UnknownFormatError, WireError
+from tq.ids import new_id
 from tq.model import Delivery, Entity, Message, Projection, Task, TaskStatus
 
 NOW = 1_900_000_000.0
@@ -123,6 +124,15 @@ def test_only_tasks_that_name_an_entity_are_found_among_messages() -> None:
     named = codec.message_of(FULL, b"[1]", NOW)._replace(generation=3)
     ((task, payload),) = codec.entity_tasks([plain, named])
     assert (task.id, task.entity, task.generation, payload) == ("t-1", Entity("Order", "o-1"), 3, b"[1]")
+
+
+def test_an_id_was_made_for_its_task_unless_the_producer_gave_it() -> None:
+    made, ours = new_id(NOW), Task[object](type="t")
+    assert codec.is_made(codec.message_of(ours, b"1", NOW, id=made))
+    assert codec.is_made(codec.message_of(ours, b'{"given":true}', NOW, id=made)), "a payload may say what it likes"
+    assert not codec.is_made(codec.message_of(ours, b"1", NOW, id=made, given=True))
+    assert not codec.is_made(codec.message_of(ours, b"1", NOW, id="order-17"))
+    assert not codec.is_made(codec.message_of(ours, b"1", NOW, id="f.3"))
 
 
 def test_what_json_does_not_know_is_refused_with_the_value() -> None:

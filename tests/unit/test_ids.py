@@ -28,30 +28,32 @@ def test_a_new_id_tells_when_it_was_made() -> None:
 
 
 def test_derived_ids_are_the_same_for_the_same_cause() -> None:
-    first = ids.child_id("parent", 0, "resize", "media", b"{}", 0)
-    assert first == ids.child_id("parent", 0, "resize", "media", b"{}", 0)
-    assert ids.flow_id("t", 0, "0") == ids.flow_id("t", 0, "0")
+    first = ids.child_id("parent", 5.0, 0, "resize", "media", b"{}", 0)
+    assert first == ids.child_id("parent", 5.0, 0, "resize", "media", b"{}", 0)
+    assert ids.flow_id("t", 5.0, 0, "0") == ids.flow_id("t", 5.0, 0, "0")
 
 
 def test_every_part_of_a_cause_tells() -> None:
     made = {
-        ids.child_id("p", 0, "a", "q", b"{}", 0),
-        ids.child_id("p2", 0, "a", "q", b"{}", 0),
-        ids.child_id("p", 1, "a", "q", b"{}", 0),
-        ids.child_id("p", 0, "a2", "q", b"{}", 0),
-        ids.child_id("p", 0, "a", "q2", b"{}", 0),
-        ids.child_id("p", 0, "a", "q", b"[]", 0),
-        ids.child_id("p", 0, "a", "q", b"{}", 1),
-        ids.flow_id("p", 0, "a"),
-        ids.flow_id("p", 1, "a"),
-        ids.flow_id("p", 0, "b"),
+        ids.child_id("p", 5.0, 0, "a", "q", b"{}", 0),
+        ids.child_id("p2", 5.0, 0, "a", "q", b"{}", 0),
+        ids.child_id("p", 6.0, 0, "a", "q", b"{}", 0),
+        ids.child_id("p", 5.0, 1, "a", "q", b"{}", 0),
+        ids.child_id("p", 5.0, 0, "a2", "q", b"{}", 0),
+        ids.child_id("p", 5.0, 0, "a", "q2", b"{}", 0),
+        ids.child_id("p", 5.0, 0, "a", "q", b"[]", 0),
+        ids.child_id("p", 5.0, 0, "a", "q", b"{}", 1),
+        ids.flow_id("p", 5.0, 0, "a"),
+        ids.flow_id("p", 5.0, 1, "a"),
+        ids.flow_id("p", 6.0, 0, "a"),
+        ids.flow_id("p", 5.0, 0, "b"),
     }
-    assert len(made) == 10
+    assert len(made) == 12
 
 
 @given(st.text(), st.text(), st.text(), st.text())
 def test_parts_that_run_into_each_other_are_kept_apart(a: str, b: str, c: str, d: str) -> None:
-    same = ids.child_id("p", 0, a, b, b"", 0) == ids.child_id("p", 0, c, d, b"", 0)
+    same = ids.child_id("p", 5.0, 0, a, b, b"", 0) == ids.child_id("p", 5.0, 0, c, d, b"", 0)
     assert same == ((a, b) == (c, d))
 
 

@@ -274,14 +274,17 @@ class TaskHandler:
     ) -> str:
         """Start a flow from outside executors; see `Actions.start_flow`, and `add_tasks` for `connection`.
 
-        With `key` the flow's id is derived from it: a second start under the same key changes nothing.
+        With `key` the flow's id is derived from it: a second start under the same key changes nothing while the flow
+        is open or remembered; after that it is another flow.
         """
         self._producer.check_connection(connection)
         await self._producer.hear()
-        id = new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0, key)
+        id = new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0.0, 0, key)
         if log_context is not None:
             log_context = self._intake.log_context(log_context, "log_context", f"flow {id}")
         request = flow_request(self._intake, id, steps, join, options, log_context=log_context)
+        if key is not None:
+            await self._producer.forget_former(request)
         await self._added(await self._producer.start(request, connection))
         return request.id
 

@@ -13,7 +13,7 @@ from tq.clock import Clock, seconds
 from tq.codec import loads, message_of
 from tq.errors import InvalidInputError, MissingPortError, PayloadError
 from tq.flow import stream_results
-from tq.ids import child_id, new_id
+from tq.ids import child_id, is_new, new_id
 from tq.logcontext import check_log_context, merge
 from tq.model import FlowStep, Join, Member, Message, Task
 from tq.model.task import amended
@@ -81,6 +81,8 @@ class Intake:
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError(field, task, "give a Task")
         said: dict[str, Any] = {}
+        if task.id and is_new(task.id):
+            said["given"] = True
         if task.created_at is None:
             said["created_at"] = self._clock.now()
         if task.metadata:
@@ -137,7 +139,9 @@ class Intake:
             kind = b"%b\0%b\0%b" % (_encoded(task, "type"), _encoded(task, "queue_id"), payload)
             occurrence = occurrences.get(kind, 0)
             occurrences[kind] = occurrence + 1
-            said["id"] = child_id(parent.id, parent.generation, task.type, task.queue_id, payload, occurrence)
+            said["id"] = child_id(
+                parent.id, parent.born, parent.generation, task.type, task.queue_id, payload, occurrence
+            )
         return _message(task, payload, self._clock.now(), said)
 
     def member(self, step: FlowStep) -> Member:

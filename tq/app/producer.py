@@ -10,6 +10,7 @@ from tq.app.intake import Intake
 from tq.clock import Clock
 from tq.errors import AddTasksError, BackendError, InvalidInputError
 from tq.flow import plan_flow, split_wide
+from tq.ids import join_id, step_id
 from tq.model import Batch, Effects, FlowRequest, Hop, Message, Task
 from tq.ports import Backend
 from tq.projection import ProjectionFold
@@ -20,6 +21,11 @@ from tq.runner.report import warn_of_another_plan
 __all__ = ["Producer"]
 
 log = logging.getLogger("tq")
+
+FORMER = 60.0
+"""Seconds after which an ending is not one of a flow that another producer begins at this very moment."""
+GENERATIONS = 20
+PAGE = 1000
 
 
 class Producer:
@@ -122,6 +128,22 @@ class Producer:
         for state in hop.closed:
             await self._events.flow_closed(state)
         return seal.messages
+
+    async def forget_former(self, request: FlowRequest) -> None:
+        """Drop what is still kept of an earlier flow of the same id, if that flow itself is forgotten.
+
+        Its members and its join bore the ids of those that begin now: their endings would stand for these.
+        """
+        barrier, store = self._backend.barrier, self._backend.store
+        if barrier is None or request.id in await barrier.get([request.id]):
+            return
+        before = self._clock.now() - FORMER
+        ids = [join_id(request.id, generation) for generation in range(GENERATIONS)]
+        ids += [step_id(request.id, index) for index in range(len(request.members))]
+        for start in range(0, len(ids), PAGE):
+            kept = await store.records(ids[start : start + PAGE])
+            if old := [record.task_id for record in kept.values() if record.at < before]:
+                await store.forget(old)
 
     async def _commit(self, effects: Effects, connection: object) -> Hop:
         batch = Batch(effects=[effects])

@@ -59,7 +59,7 @@ def _row(
     result: bytes | None = None,
     error: str | None = None,
 ) -> Projection:
-    version = projection_version(generation, status)
+    version = projection_version(created_at, generation, status)
     head = (flow_id, entity.id, entity.type, join.type, join.queue)
     return Projection(*head, status, version, created_at, now, None, result, error)
 

@@ -127,7 +127,9 @@ class Effects(NamedTuple):
         return self._replace(
             flows=tuple([flow for flow in self.flows if flow.id not in known]),
             messages=tuple([message for message in self.messages if flow_of(message.id) not in known]),
-            projections=tuple([row for row in self.projections if flow_of(row.task_id) not in known]),
+            projections=tuple(
+                [row for row in self.projections if row.task_id not in known and flow_of(row.task_id) not in known]
+            ),
             spreads=tuple([spread for spread in self.spreads if spread[0] not in known]),
         )
 

@@ -38,6 +38,7 @@ def build_projection(
             f"the row of {entity.type} {entity.id!r} is kept under it: give the task an id, or let add_tasks make one, "
             f"as it does with force_store and store_on_failure and without",
         )
+    created_at = now if task.created_at is None else to_instant("created_at", task.created_at)
     return Projection(
         task.id,
         entity.id,
@@ -45,8 +46,8 @@ def build_projection(
         task.type,
         task.queue_id,
         status,
-        projection_version(task.generation, status),
-        now if task.created_at is None else to_instant("created_at", task.created_at),
+        projection_version(task.born, task.generation, status),
+        created_at,
         now,
         payload,
         result,

@@ -115,6 +115,11 @@ class Task(Generic[P]):
         return f"{self.id}:{self.generation}"
 
     @property
+    def born(self) -> float:
+        """The instant of its making, 0 where nobody said: what tells apart two tasks that had one id after another."""
+        return 0.0 if self.created_at is None else self.created_at.timestamp()
+
+    @property
     def log_context(self) -> Mapping[str, str]:
         """Keys that every log line of this task, and of its children, carries."""
         return cast("Mapping[str, str]", self.metadata.get("log_context") or _NOTHING)
@@ -163,7 +168,7 @@ def _refuse(task: object, name: str, _value: object) -> None:
     raise FrozenInstanceError(f"cannot assign to field {name!r} of {task!r}")
 
 
-_UNSAID: Final = dict(vars(Task[Any](type="any")))
+_UNSAID: Final[dict[str, Any]] = vars(Task[Any](type="any")).copy()
 """The fields of a task of which nothing was said but its type."""
 
 

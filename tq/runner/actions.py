@@ -216,7 +216,7 @@ class Actions:
         attempt.calls += 1
         request = flow_request(
             self._outside,
-            flow_id(task.id, task.generation, name),
+            flow_id(task.id, task.born, task.generation, name),
             steps,
             join,
             options,

@@ -115,6 +115,8 @@ class Reporter:
                     log.exception("the ending of task %s cannot be told", execution.id)
             if execution.attempt is not None and execution.attempt.flows:
                 await self._started(execution.attempt.flows, item.settlement, known)
+        if hop.duplicates:  # as repeated children are, which bear derived ids; of given ids somebody may want to know
+            log.info("not added again, the ids are taken: %s", ", ".join(hop.duplicates[:20]))
         if discarded:
             await events.tasks_discarded(discarded)
         for (consumer, kind), count in counts.items():

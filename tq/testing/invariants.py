@@ -14,7 +14,8 @@ from tq.codec import loads
 from tq.flow.about import about
 from tq.flow.spread import cancels_members
 from tq.ids import join_id, step_id
-from tq.model import FlowState, Projection, Record, StepResult, StepStatus, TaskStatus, Verdict, projection_version
+from tq.model import FlowState, Projection, Record, StepResult, StepStatus, TaskStatus, Verdict
+from tq.model.entity import STAGES, projection_stage
 from tq.ports import Backend, ProjectionQuery
 from tq.testing.account import Account, Joined, stamp_in
 from tq.testing.snapshot import Snapshot, take_snapshot
@@ -259,19 +260,19 @@ class _Shown(NamedTuple):
     """The part of a row that can be told from what is recorded."""
 
     status: TaskStatus
-    version: int
+    stage: int
     result: object
 
     @classmethod
     def of(cls, row: Projection) -> _Shown:
-        return cls(row.status, row.version, _plain(row.result))
+        return cls(row.status, row.version % STAGES, _plain(row.result))
 
 
 def _task_row(record: Record | None) -> _Shown | None:
     if record is None:
         return None
     status = _ROW_OF.get(record.status, TaskStatus.FAILED)
-    return _Shown(status, projection_version(record.generation, status), _plain(record.result))
+    return _Shown(status, projection_stage(record.generation, status), _plain(record.result))
 
 
 def _flow_row(state: FlowState, join: Record | None) -> _Shown | None:
@@ -280,7 +281,7 @@ def _flow_row(state: FlowState, join: Record | None) -> _Shown | None:
     ended = _ROW_OF_VERDICT.get(state.verdict)
     status = ended or _ROW_OF.get(join.status, TaskStatus.FAILED)
     result = _plain(join.result) if ended is None else None
-    return _Shown(status, projection_version(state.flow.generation, status), result)
+    return _Shown(status, projection_stage(state.flow.generation, status), result)
 
 
 def _plain(data: bytes | None) -> object:

@@ -129,7 +129,7 @@ local READERS = {
   end,
   rows = function(pool, _, known)
     local row = rows.read()
-    if not is_of(known, row[1]) then
+    if not (is_of(known, row[1]) or known and known[row[1]]) then
       pool.rows[#pool.rows + 1] = row
     end
   end,

@@ -105,7 +105,7 @@ CUSTODY = (
         "children have random ids",
         "tq/ids.py",
         (
-            'return _derive("child", parent, generation, type, queue, payload, occurrence)',
+            'return _derive("child", parent, born, generation, type, queue, payload, occurrence)',
             'return _derive("child", os.urandom(8))',
         ),
         by=story("actions", "children_of_a_failed_attempt_are_added_and_a_repetition_adds_nothing[memory]"),

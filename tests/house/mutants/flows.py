@@ -8,7 +8,7 @@ FLOWS = (
     mutant(
         "flows have random ids",
         "tq/ids.py",
-        ('return _derive("flow", task, generation, key)', 'return _derive("flow", os.urandom(8))'),
+        ('return _derive("flow", task, born, generation, key)', 'return _derive("flow", os.urandom(8))'),
         by=story("flows_start", "a_retried_task_starts_the_same_flow_and_its_steps_run_once[memory]"),
     ),
     mutant(

@@ -305,7 +305,7 @@ async def test_whatever_happens_every_flow_joins_once_with_an_entry_for_everybod
     for id, request in list(requests.items()):
         for index in range(len(request.members)):
             if mill.random.random() < 0.3:
-                inner = flow_id(step_id(id, index), 0, "0")
+                inner = flow_id(step_id(id, index), 0.0, 0, "0")
                 requests[inner] = mill.inner[step_id(id, index)] = request_of(mill.random.randint(0, 3), id=inner)
         await mill.start(request)
     await mill.turn(5)

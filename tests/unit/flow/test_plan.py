@@ -93,7 +93,7 @@ def test_steps_and_join_inherit_the_log_context() -> None:
 def test_a_flow_with_an_entity_has_a_row_of_its_own() -> None:
     (row,) = plan_flow(request_of(entity=ITEM), now=NOW, origin=None, parent=None).projections
     assert row[:5] == ("f", "item-123", "Item", "publish", "default")
-    assert (row.status, row.version) == (TaskStatus.PROCESSING, projection_version(0, TaskStatus.PROCESSING))
+    assert (row.status, row.version) == (TaskStatus.PROCESSING, projection_version(NOW, 0, TaskStatus.PROCESSING))
     assert (row.created_at, row.updated_at) == (NOW, NOW)
 
 

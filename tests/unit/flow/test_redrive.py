@@ -65,14 +65,14 @@ def test_the_flow_s_row_moves_on_in_the_next_generation_and_ends_there() -> None
     state = closed()
     (row,) = reopened_row(state, NOW + 100)
     assert (row.task_id, row.status, row.created_at, row.updated_at) == ("f", TaskStatus.PROCESSING, NOW, NOW + 100)
-    assert row.version == projection_version(1, TaskStatus.PROCESSING)
-    assert row.version > projection_version(0, TaskStatus.FAILED)
+    assert row.version == projection_version(NOW, 1, TaskStatus.PROCESSING)
+    assert row.version > projection_version(NOW, 0, TaskStatus.FAILED)
     join = task_in(plan_redrive(state, NOW + 100).join)
     task = replace(join, payload={"flow_results": {"verdict": "completed"}})
     effects = FlowMiddleware(None).follow(Ended(task=task, outcome=Succeeded(b"1"), final=True, now=NOW + 200))
     (last,) = effects.projections
     assert (last.status, last.created_at) == (TaskStatus.EXECUTED, NOW)
-    assert last.version == projection_version(1, TaskStatus.EXECUTED)
+    assert last.version == projection_version(NOW, 1, TaskStatus.EXECUTED)
 
 
 def test_a_flow_without_an_entity_has_no_row_to_move() -> None:

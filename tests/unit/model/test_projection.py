@@ -101,12 +101,14 @@ def test_waiting_for_a_flow_is_no_ending() -> None:
 
 
 @pytest.mark.spec("INV-07", "ENT-07")
-def test_versions_rise_with_generation_then_rank_and_endings_share_one() -> None:
+def test_versions_rise_with_making_then_generation_then_rank_and_endings_share_one() -> None:
     versions = [
-        projection_version(generation, status)
-        for generation in (0, 1)
+        projection_version(made, generation, status)
+        for made in (NOW, NOW + 0.001)
+        for generation in (0, 1, 511)
         for status in (TaskStatus.SCHEDULED, TaskStatus.PROCESSING, TaskStatus.EXECUTED)
     ]
     assert versions == sorted(set(versions))
-    endings = {projection_version(0, status) for status in TaskStatus if status.terminal}
+    assert all(version == int(float(version)) for version in versions)
+    endings = {projection_version(NOW, 0, status) for status in TaskStatus if status.terminal}
     assert len(endings) == 1

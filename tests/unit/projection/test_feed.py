@@ -18,7 +18,7 @@ STATUSES = (TaskStatus.SCHEDULED, TaskStatus.PROCESSING, TaskStatus.EXECUTED)
 
 
 def row(task: str, status: TaskStatus = TaskStatus.SCHEDULED) -> Projection:
-    return Projection(task, "o", "Order", "t", "q", status, projection_version(0, status), 1.0, 2.0, result=b"1")
+    return Projection(task, "o", "Order", "t", "q", status, projection_version(1.0, 0, status), 1.0, 2.0, result=b"1")
 
 
 class Outbox:

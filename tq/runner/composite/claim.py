@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
 from tq.clock import Clock
+from tq.codec import is_made
 from tq.errors import BackendError, ContentRefusedError
-from tq.ids import is_new
 from tq.model import Batch, Claim, Delivery, Place, Rearm
 from tq.ports import Backend, Claimed, Custody, MessageQueue, TaskStore
 
@@ -132,7 +132,7 @@ class Claimer:
         if delivery.fence > 1 or delivery.crashes:
             return True
         if delivery.place is Place.STORE:
-            return not is_new(delivery.message.id)  # added a second time, it comes as if it were new
+            return not is_made(delivery.message)  # added a second time, it comes as if it were new
         return self._queue.guarantees.redelivery > 0 or delivery.message.id in rows
 
     async def _gone(self, suspects: Sequence[Delivery]) -> set[Delivery]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tq.clock import Clock
-from tq.ids import is_new
+from tq.codec import is_made
 from tq.model import Message, Place
 from tq.ports import MessageQueue, TaskStore
 
@@ -79,7 +79,7 @@ class Inserter:
 
     async def _taken(self, entries: Sequence[Entry]) -> set[str]:
         wary = self._clock.monotonic() < self._wary_until
-        asked = [entry for entry in entries if wary or entry.again or not is_new(entry.message.id)]
+        asked = [entry for entry in entries if wary or entry.again or not is_made(entry.message)]
         if not asked:
             return set()
         taken: set[str] = set()

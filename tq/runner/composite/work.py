@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tq.ids import is_new
+from tq.codec import is_made
 from tq.model import NO_EFFECTS, Delivery, Effects, Hold, Message, Place, Rearm, Receipt, Remove, Settlement
 from tq.ports import OutcomeKey
 
@@ -85,6 +85,6 @@ class Work:
             return False
         if not isinstance(self.told.ending, Remove) or self.told.effects:
             return True
-        if self.fence > 1 or message.attempt or message.generation or not is_new(message.id):
+        if self.fence > 1 or message.attempt or message.generation or not is_made(message):
             return True
         return redelivery > 0 and self.place is Place.QUEUE

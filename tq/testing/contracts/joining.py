@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from tq.clock import Clock
 from tq.model import Batch, Delivery, Effects, Hold, Reopen, Resolve, State, StepStatus, TaskStatus, Verdict
-from tq.ports import Backend
+from tq.ports import Backend, ProjectionQuery
 
 from .hopping import BackendSuite
 from .values import add, claim, flow, hop, ids, mark, message, projection, record, settle, settlement, write
@@ -75,9 +76,13 @@ class Joining(BackendSuite):
                 flows=(flow("f", 2, now + 1, chunks=2),),
                 messages=(message("f.0", now), message("f.1", now), message("child", now)),
                 spreads=(("f", 2),),
+                projections=(projection("f", 9, now + 1), projection("f.0", 9, now + 1), projection("other", 0, now)),
             )
             answer = await settle(backend, second, effects=again)
             assert [(it.id, it.flow.total, it.spread) for it in answer.known] == [("f", 1, 0)]
+            if backend.projections is not None:
+                rows = cast("ProjectionQuery", backend.projections)
+                assert {*await rows.get_projections(["f", "f.0", "other"])} == {"other"}
             assert ids((await hop(backend, lease=self.beat)).deliveries) == ["child"]
 
     @pytest.mark.spec("BAR-09", "INV-05")

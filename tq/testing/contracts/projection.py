@@ -62,7 +62,7 @@ class ProjectionContract(Suite[Projections]):
             now = clock.now()
             failed = projection("a", 2, now, status=TaskStatus.FAILED, error="first")
             executed = projection("a", 2, now + 1, status=TaskStatus.EXECUTED, result=b"1")
-            assert projection_version(0, failed.status) == projection_version(0, executed.status)
+            assert projection_version(now, 0, failed.status) == projection_version(now, 0, executed.status)
             await rows.upsert_projections([failed])
             await rows.upsert_projections([executed])
             assert await rows.get_projections(["a"]) == {"a": failed}
