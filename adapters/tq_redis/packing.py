@@ -39,6 +39,8 @@ _STATE = struct.Struct("<ddIIII")  # run_at unknown_since attempt ended crashes 
 _RECORD = struct.Struct("<ddIIIIIIIIII")  # at expires generation attempt fence flags; lengths of the six texts
 _LENGTH = struct.Struct("<I")
 _INSTANT = struct.Struct("<d")
+_EXECUTION = struct.Struct("<Ii")
+"""Generation and attempt; an attempt below zero is of an outcome that stands in for a refused one."""
 
 _DEAD, _RESULT, _ERROR, _BODY = 1, 2, 4, 8
 
@@ -176,7 +178,7 @@ def unpack_record(id: str, data: bytes) -> Record:
 
 def outcome_key(key: OutcomeKey) -> bytes:
     """Return the name of an execution."""
-    return _LENGTH.pack(key.generation) + _LENGTH.pack(key.attempt) + key.task_id.encode()
+    return _EXECUTION.pack(key.generation, key.attempt) + key.task_id.encode()
 
 
 def pack_outcome(outcome: bytes, at: float) -> bytes:

@@ -50,6 +50,14 @@ class Upkeep(StoreSuite):
             assert (await store.put_outcomes([(key, b"two")], now))[key].carried
             assert await store.outcomes([OutcomeKey("never", 0, 0)]) == {}
 
+    async def test_an_outcome_that_stands_in_for_a_refused_one_is_kept_like_any_other(self, clock: Clock) -> None:
+        """Its attempt is below zero: no execution has such a one."""
+        async with self.open(clock) as store:
+            key, now = OutcomeKey("a", 0, -1), clock.now()
+            await store.put_outcomes([(OutcomeKey("a", 0, 1), b"refused"), (key, b"instead")], now)
+            await store.carried([key])
+            assert await store.outcomes([key]) == {key: Stored(key, b"instead", carried=True, at=now)}
+
     # --- chunks ---------------------------------------------------------------------------------------------------
 
     async def test_a_part_of_a_plan_is_written_once_and_never_runs(self, clock: Clock) -> None:
