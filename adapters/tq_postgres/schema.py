@@ -21,7 +21,7 @@ from .settings import PostgresSettings
 
 __all__ = ["MIGRATIONS", "Schema"]
 
-MIGRATIONS = ("tables", "shards")
+MIGRATIONS = ("tables", "shards", "uncarried")
 """Files that lead from version n to n + 1. Never edited, only grown; a change of a function alone is a file, too."""
 
 FUNCTIONS = ("endings", "messages", "leases", "claims", "flows", "sharing")

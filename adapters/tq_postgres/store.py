@@ -107,6 +107,15 @@ class PostgresStore(PostgresCustody, TaskStore):
         if keys:
             await self._database.call("carry", *shapes.columns(keys, 3))
 
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> Sequence[Stored]:
+        where = "" if after is None else " AND (task_id, generation, attempt) > ($2, $3, $4)"
+        sql = (
+            f"SELECT task_id, generation, attempt, outcome, carried, at FROM tq_outcomes WHERE NOT carried{where}"
+            " ORDER BY task_id, generation, attempt LIMIT $1"
+        )
+        found = await self._database.fetch(sql, limit, *(after or ()))
+        return [Stored(OutcomeKey(*row[:3]), *row[3:]) for row in found]
+
     async def put_chunks(self, chunks: Sequence[Chunk]) -> None:
         if chunks:
             await self._database.call("put_chunks", *chunk_columns(chunks))

@@ -24,6 +24,7 @@ __all__ = [
     "pack_record",
     "pack_result",
     "pack_words",
+    "read_outcome_key",
     "unpack_chunk",
     "unpack_join",
     "unpack_message",
@@ -179,6 +180,11 @@ def unpack_record(id: str, data: bytes) -> Record:
 def outcome_key(key: OutcomeKey) -> bytes:
     """Return the name of an execution."""
     return _EXECUTION.pack(key.generation, key.attempt) + key.task_id.encode()
+
+
+def read_outcome_key(name: bytes) -> OutcomeKey:
+    """Return the execution of this name."""
+    return OutcomeKey(name[_EXECUTION.size :].decode(), *_EXECUTION.unpack_from(name))
 
 
 def pack_outcome(outcome: bytes, at: float) -> bytes:

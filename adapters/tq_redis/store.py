@@ -13,6 +13,7 @@ from .packing import (
     chunk_key,
     outcome_key,
     pack_outcome,
+    read_outcome_key,
     unpack_chunk,
     unpack_outcome,
     unpack_record,
@@ -125,6 +126,11 @@ class RedisStore(RedisCustody, TaskStore):
             yield from counted([outcome_key(key) for key in keys])
 
         await self._server.write("carried", arguments())
+
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> Sequence[Stored]:
+        place = b"" if after is None else outcome_key(after)
+        names, values = await self._server.look("uncarried", (place, limit))
+        return list(_stored([read_outcome_key(name) for name in names], [(0, value) for value in values]).values())
 
     # --- wide plans and notes -------------------------------------------------------------------------------------
 

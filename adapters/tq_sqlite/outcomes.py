@@ -9,7 +9,7 @@ from tq.ports import OutcomeKey, Stored
 from .connection import Connection
 from .rows import Insert, select_in
 
-__all__ = ["carried", "purge_outcomes", "put_outcomes", "read_outcomes"]
+__all__ = ["carried", "list_uncarried", "purge_outcomes", "put_outcomes", "read_outcomes"]
 
 _insert = Insert("tq_outcomes", "task_id, generation, attempt, outcome, at")
 
@@ -40,6 +40,17 @@ def read_outcomes(db: Connection, keys: Sequence[OutcomeKey]) -> dict[OutcomeKey
 def carried(db: Connection, keys: Sequence[OutcomeKey]) -> None:
     """Note that the effects of these are carried out."""
     db.executemany("UPDATE tq_outcomes SET carried = 1 WHERE task_id = ? AND generation = ? AND attempt = ?", keys)
+
+
+def list_uncarried(db: Connection, after: OutcomeKey | None, limit: int) -> list[Stored]:
+    """Return a page of those that are not noted as carried out, by key."""
+    where = "" if after is None else " AND (task_id, generation, attempt) > (?, ?, ?)"
+    rows = db.execute(
+        f"SELECT task_id, generation, attempt, outcome, at FROM tq_outcomes WHERE carried = 0{where}"
+        " ORDER BY task_id, generation, attempt LIMIT ?",
+        (*(after or ()), limit),
+    )
+    return [Stored(OutcomeKey(*key), outcome, carried=False, at=at) for *key, outcome, at in rows]
 
 
 def purge_outcomes(db: Connection, before: float, limit: int) -> int:

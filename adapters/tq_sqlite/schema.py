@@ -128,7 +128,9 @@ _VERSION_3 = (
         WITHOUT ROWID""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = ("CREATE INDEX tq_outcomes_uncarried ON tq_outcomes (task_id, generation, attempt) WHERE carried = 0",)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Statements that lead from version n to n + 1; `user_version` says how far a file is. Never edited, only grown."""
 
 

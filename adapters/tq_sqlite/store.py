@@ -11,7 +11,7 @@ from .chunks import purge_chunks, put_chunks, read_chunk
 from .connection import Connection
 from .messages import append, park, put, resolve
 from .notes import put_outgoing, read_outgoing, sent
-from .outcomes import carried, purge_outcomes, put_outcomes, read_outcomes
+from .outcomes import carried, list_uncarried, purge_outcomes, put_outcomes, read_outcomes
 from .queue import SqliteCustody
 from .records import forget, list_records, purge_records, read_records, revive, write_records
 
@@ -69,6 +69,9 @@ class SqliteStore(SqliteCustody, TaskStore):
 
     async def carried(self, keys: Sequence[OutcomeKey]) -> None:
         await self._database.write(lambda db: carried(db, keys))
+
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> Sequence[Stored]:
+        return await self._database.read(lambda db: list_uncarried(db, after, limit))
 
     async def put_chunks(self, chunks: Sequence[Chunk]) -> None:
         await self._database.write(lambda db: put_chunks(db, chunks))

@@ -317,6 +317,7 @@ async def everything(it: Side, now: float) -> list[Any]:
         await it.store.list_records(limit=10_000),
         await it.store.list_records(dead=True, status=TaskStatus.FAILED, queue="a", type="x", limit=3),
         await it.store.stats(),
+        sorted(await it.store.uncarried(None, 10_000)),
         [note._replace(seq=0) for note in await it.store.outgoing("t", 100)],
         [await it.store.chunk("p", number) for number in range(3)],
         flows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import heappop, heappush, nlargest
+from heapq import heappop, heappush, nlargest, nsmallest
 
 from tq.model import Chunk, Message, Outgoing, Record, TaskStatus
 from tq.ports import OutcomeKey, Stored
@@ -18,6 +18,7 @@ class Ledger:
         self.records: dict[str, Record] = {}
         self._expiries: list[tuple[float, str]] = []
         self._outcomes: dict[OutcomeKey, Stored] = {}
+        self._uncarried: set[OutcomeKey] = set()
         self._chunks: dict[tuple[str, int], Chunk] = {}
         self._notes: dict[str, dict[str, Outgoing]] = {}
         self._noted = 0
@@ -83,6 +84,7 @@ class Ledger:
             stored = self._outcomes.get(key)
             if stored is None:
                 self._outcomes[key] = Stored(key, outcome, carried=False, at=at)
+                self._uncarried.add(key)
             else:
                 before[key] = stored
         return before
@@ -97,6 +99,12 @@ class Ledger:
             stored = self._outcomes.get(key)
             if stored is not None:
                 self._outcomes[key] = stored._replace(carried=True)
+                self._uncarried.discard(key)
+
+    def uncarried(self, after: OutcomeKey | None, limit: int) -> list[Stored]:
+        """Return a page of those that are not noted as carried out, by key."""
+        keys = [key for key in self._uncarried if after is None or key > after]
+        return [self._outcomes[key] for key in nsmallest(limit, keys)]
 
     # --- chunks and notes -----------------------------------------------------------------------------------------
 

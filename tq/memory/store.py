@@ -106,6 +106,10 @@ class MemoryStore(MemoryCustody, TaskStore):
         with self._enter():
             self._ledger.carried(keys)
 
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> Sequence[Stored]:
+        with self._enter():
+            return self._ledger.uncarried(after, limit)
+
     # --- wide plans -----------------------------------------------------------------------------------------------
 
     async def put_chunks(self, chunks: Sequence[Chunk]) -> None:

@@ -99,6 +99,13 @@ class TaskStore(Custody, Protocol):
     async def carried(self, keys: Sequence[OutcomeKey]) -> None:
         """Note that the effects of these are carried out."""
 
+    @abstractmethod
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> Sequence[Stored]:
+        """Return outcomes not noted as carried out, those after `after`; a page of at most `limit`.
+
+        Their order is the store's own, and always the same.
+        """
+
     # --- wide plans -----------------------------------------------------------------------------------------------
 
     @abstractmethod

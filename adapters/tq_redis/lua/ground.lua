@@ -22,8 +22,8 @@ local TYPES = {
   ['until'] = 'zset', alone = 'set', cancelled = 'set', held = 'hash', laned = 'hash', queues = 'set', paused = 'set',
   workers = 'hash', idle = 'string',
   records = 'hash', ['records:at'] = 'zset', ['records:expires'] = 'zset', ['records:dead'] = 'zset',
-  outcomes = 'hash', ['outcomes:carried'] = 'zset', chunks = 'hash', ['chunks:at'] = 'zset', topics = 'set',
-  noted = 'string', flows = 'hash', joins = 'hash', ['flows:open'] = 'zset', ['flows:ids'] = 'zset',
+  outcomes = 'hash', ['outcomes:carried'] = 'zset', ['outcomes:open'] = 'zset', chunks = 'hash', ['chunks:at'] = 'zset',
+  topics = 'set', noted = 'string', flows = 'hash', joins = 'hash', ['flows:open'] = 'zset', ['flows:ids'] = 'zset',
   ['flows:closed'] = 'zset', ['flows:deadline'] = 'zset', ['flows:todo'] = 'zset', ['flows:done'] = 'zset',
   rows = 'zset', layout = 'string',
 }

@@ -3,6 +3,7 @@
 --
 --   outcomes          execution → instant (8 bytes), outcome
 --   outcomes:carried  executions whose effects are carried out, by instant
+--   outcomes:open     executions of which that is not known, by name
 --   chunks            part of a plan → its messages; chunks:at the parts by instant
 --   topics            topics that have notes; notes:<topic> ids by number, bodies:<topic> id → note
 --   workers           worker → instant until which it counts as alive (8 bytes), packed names of its queues
@@ -22,7 +23,9 @@ end
 function ledger.put_outcomes(executions, values)
   local before = ledger.outcomes(executions)
   for i, execution in ipairs(executions) do
-    call('HSETNX', key.outcomes, execution, values[i])
+    if call('HSETNX', key.outcomes, execution, values[i]) == 1 then
+      call('ZADD', key['outcomes:open'], 0, execution)
+    end
   end
   return before
 end
@@ -31,8 +34,16 @@ function ledger.carried(executions)
   for i, value in ipairs(each('HMGET', key.outcomes, executions)) do
     if value then
       call('ZADD', key['outcomes:carried'], (struct.unpack('<d', value)), executions[i])
+      call('ZREM', key['outcomes:open'], executions[i])
     end
   end
+end
+
+-- Returns a page of those that are not noted as carried out: executions, and outcomes.
+function ledger.uncarried(after, limit)
+  local from = after == '' and '-' or '(' .. after
+  local executions = call('ZRANGEBYLEX', key['outcomes:open'], from, '+', 'LIMIT', 0, limit)
+  return { executions, each('HMGET', key.outcomes, executions) }
 end
 
 -- --- parts of plans ----------------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ verbs.looks = {
   outcomes = function()
     return ledger.outcomes(list())
   end,
+  uncarried = function()
+    return ledger.uncarried(take(), number())
+  end,
   chunk = function()
     return call('HGET', key.chunks, take())
   end,

@@ -50,13 +50,38 @@ class Upkeep(StoreSuite):
             assert (await store.put_outcomes([(key, b"two")], now))[key].carried
             assert await store.outcomes([OutcomeKey("never", 0, 0)]) == {}
 
+    async def test_what_was_not_carried_out_is_found_without_its_name(self, clock: Clock) -> None:
+        async with self.open(clock) as store:
+            now = clock.now()
+            assert await store.uncarried(None, 10) == []
+            keys = [OutcomeKey(id, number % 3, number) for number, id in enumerate(("b", "b", "a", "é", "c", "a"))]
+            await store.put_outcomes([(key, b"%d" % key.attempt) for key in keys], now)
+            await store.put_outcomes([(keys[0], b"another")], now + 1)
+            await store.carried([keys[1], OutcomeKey("never", 0, 0)])
+            page = await store.uncarried(None, 2)
+            rest = await store.uncarried(page[-1].key, 10)
+            found = [*page, *rest]
+            assert len(page) == 2
+            assert [it.key for it in await store.uncarried(None, 10)] == [it.key for it in found], "always in one order"
+            assert await store.uncarried(found[-1].key, 10) == []
+            left = [key for key in keys if key != keys[1]]
+            assert {it.key: it for it in found} == {
+                key: Stored(key, b"%d" % key.attempt, carried=False, at=now) for key in left
+            }
+            await store.carried([page[-1].key])
+            assert await store.uncarried(page[-1].key, 10) == rest, "what is carried out by now still has its place"
+            await store.carried(left)
+            assert await store.uncarried(None, 10) == []
+
     async def test_an_outcome_that_stands_in_for_a_refused_one_is_kept_like_any_other(self, clock: Clock) -> None:
         """Its attempt is below zero: no execution has such a one."""
         async with self.open(clock) as store:
             key, now = OutcomeKey("a", 0, -1), clock.now()
             await store.put_outcomes([(OutcomeKey("a", 0, 1), b"refused"), (key, b"instead")], now)
+            assert {it.key.attempt for it in await store.uncarried(None, 10)} == {-1, 1}
             await store.carried([key])
             assert await store.outcomes([key]) == {key: Stored(key, b"instead", carried=True, at=now)}
+            assert {it.key.attempt for it in await store.uncarried(None, 10)} == {1}
 
     # --- chunks ---------------------------------------------------------------------------------------------------
 
