@@ -15,11 +15,9 @@ from tests.crash.scenarios import SCENARIOS
 from tq.testing import Fault, run_virtual
 
 OPEN = {
-    Case("stream", "redrive", Fault.DIE_BEFORE, 97),
-    Case("stream", "redrive", Fault.DIE_AFTER, 94),
     Case("stream", "replay", Fault.DIE_AFTER, 70),
 }
-"""Known faults, each by itself: a death in the midst of a redrive or a replay across servers (RFC 007)."""
+"""Known faults, each by itself: a death in the midst of a replay across servers (RFC 007)."""
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ class CompositeBackend(Backend):
         self._parking = Parking(queue, store, self._ledger)
         self._custodian = Custodian(queue, store, self._ledger, near, one=self._one is not None)
         self._inserter = Inserter(queue, store, self._ledger, clock, near)
-        self._flows = Flows(barrier, queue, store)
+        self._flows = Flows(barrier, queue, store, self._custodian)
         self._carrier = Carrier(store, self._flows, Rows(projections, store), self._inserter)
         self._held = HeldTasks(queue, store, self._ledger)
         self._claimer = Claimer(queue, store, self._ledger, self._handed, clock, self._finish, self._one)

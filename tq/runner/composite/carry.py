@@ -47,9 +47,7 @@ class Carrier:
         members, whose marks would find nothing otherwise; a plan's place is kept after its messages are written.
         """
         parts = [_Part(work.effects, work.at, work.again) for work in works if work.effects]
-        fenced = [part.effects for part in parts]
-        unfenced = [seal(effects) for effects in unfenced]
-        parts += [_Part(effects, now) for effects in unfenced]
+        parts += [_Part(seal(effects), now) for effects in unfenced]
         if not parts:
             return Carried([], [])
         every = [part.effects for part in parts]
@@ -57,7 +55,8 @@ class Carrier:
             await self._store.record(records)
         if chunks := [chunk for effects in every for chunk in effects.chunks]:
             await self._store.put_chunks(chunks)
-        late = await self._flows.carry(fenced, unfenced, now, closed)
+        fresh = [work for work in works if work.effects and not work.again]
+        late = await self._flows.carry(every, fresh, now, closed)
         if late:
             parts = [part._replace(effects=_without_members(part.effects, late)) for part in parts]
         if rows := [row for part in parts for row in part.effects.projections]:

@@ -14,7 +14,7 @@ from .work import Work
 __all__ = ["Custodian", "as_held"]
 
 MOVING = 30.0
-"""Seconds for which a row is leased between the two calls that move it."""
+"""Seconds for which a message is leased between two calls of which the second relies on the first."""
 
 
 def as_held(message: Message, fence: int) -> Message:
@@ -54,6 +54,20 @@ class Custodian:
                 if receipt in mine:
                     mine[receipt].cancelled = True
         return lost
+
+    async def holding(self, works: Sequence[Work]) -> set[Work]:
+        """Return those whose lease, or whose waiting for a flow, still stands."""
+        lost = await self.guard(works, MOVING)
+        held = [work.key.task_id for work in works if work.held_by and work.key is not None]
+        places = await self._store.locate(held) if held else {}
+        return {
+            work
+            for work in works
+            if (work.receipt is not None and work.receipt not in lost)
+            or (
+                work.key is not None and work.key.task_id in places and places[work.key.task_id].held_by == work.held_by
+            )
+        }
 
     def _both(self) -> Iterable[tuple[Place, Custody]]:
         return (Place.QUEUE, self._queue), (Place.STORE, self._store)

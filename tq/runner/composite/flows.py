@@ -11,6 +11,9 @@ from tq.ids import step_id
 from tq.model import Effects, Flow, FlowState, Mark, Reopen, StepStatus
 from tq.ports import FlowBarrierProvider, MessageQueue, TaskStore
 
+from .custody import Custodian
+from .work import Work
+
 __all__ = ["Flows", "start_of"]
 
 log = logging.getLogger("tq.commit")
@@ -33,10 +36,14 @@ class _Seen:
         for state in states:
             self._states[state.id] = state
 
-    def open_generation(self, flow_id: str) -> int:
-        """Return the generation of a flow that is open, or -1."""
-        state = self._states.get(flow_id)
+    def generation(self, mark: Mark) -> int:
+        """Return the generation of a mark's flow where it is open, or -1."""
+        state = self._states.get(mark.flow_id)
         return -1 if state is None or state.verdict is not None else state.flow.generation
+
+    def is_late(self, mark: Mark) -> bool:
+        """Tell whether a mark was not counted because its flow has been opened again."""
+        return mark.status is not StepStatus.SUCCESS and mark.generation < self.generation(mark)
 
     def unconfirmed(self) -> list[FlowState]:
         """Return those that are over, and whose join is not known to be on its way."""
@@ -50,10 +57,13 @@ class Flows:
     until then everybody who asks about the flow is told that it is over, and does the same.
     """
 
-    def __init__(self, barrier: FlowBarrierProvider | None, queue: MessageQueue, store: TaskStore) -> None:
+    def __init__(
+        self, barrier: FlowBarrierProvider | None, queue: MessageQueue, store: TaskStore, custodian: Custodian
+    ) -> None:
         self._barrier = barrier
         self._queue = queue
         self._store = store
+        self._custodian = custodian
 
     def check(self, every: Iterable[Effects]) -> None:
         """Refuse flows where nobody keeps them.
@@ -67,14 +77,19 @@ class Flows:
             raise MissingPortError("barrier", "a flow")
 
     async def carry(
-        self, fenced: Sequence[Effects], unfenced: Sequence[Effects], now: float, closed: list[FlowState]
+        self, every: Sequence[Effects], fresh: Sequence[Work], now: float, closed: list[FlowState]
     ) -> dict[tuple[str, float, str], FlowState]:
         """Open flows, count marks, decide, dispatch joins; in this order (D-44).
+
+        Args:
+            every: all effects.
+            fresh: those works among them whose outcome this very commit recorded: nobody has carried them out before.
+            now: when a join is due whose verdict does not tell.
+            closed: grows by the flows decided.
 
         Returns:
             The starts, as `start_of` names them, that came too late, and their flows: such a plan counts for nothing.
         """
-        every = [*fenced, *unfenced]
         self.check(every)
         if self._barrier is None:
             return {}
@@ -87,7 +102,7 @@ class Flows:
         for effects in every:
             for reopen in effects.reopens:
                 await self._reopen(self._barrier, reopen, seen)
-        await self._mark(self._barrier, fenced, unfenced, seen)
+        await self._mark(self._barrier, every, fresh, seen)
         for effects in every:
             for flow_id, verdict, reason in effects.verdicts:
                 state = await self._barrier.mark_aborted(flow_id, verdict, reason)
@@ -103,21 +118,19 @@ class Flows:
         return late
 
     async def _mark(
-        self, barrier: FlowBarrierProvider, fenced: Sequence[Effects], unfenced: Sequence[Effects], seen: _Seen
+        self, barrier: FlowBarrierProvider, every: Sequence[Effects], fresh: Sequence[Work], seen: _Seen
     ) -> None:
-        own = [mark for effects in fenced for mark in effects.marks]
-        marks = [*own, *(mark for effects in unfenced for mark in effects.marks)]
+        marks = [mark for effects in every for mark in effects.marks]
         if not marks:
             return
         seen.note(await barrier.batch_decrement_and_check(marks))
         # A member that ran on while its flow was opened again counts there: the redrive found it alive, and left it.
-        late: list[Mark] = []
-        for mark in own:
-            generation = seen.open_generation(mark.flow_id)
-            if mark.generation < generation and mark.status is not StepStatus.SUCCESS:
-                late.append(mark._replace(generation=generation))
+        late = [(work, mark) for work in fresh for mark in work.effects.marks if seen.is_late(mark)]
         if late:
-            seen.note(await barrier.batch_decrement_and_check(late))
+            # Not one whose lease ran out: whoever had it then has counted it, and it may run once more by now.
+            holding = await self._custodian.holding([work for work, _ in late])
+            lifted = [mark._replace(generation=seen.generation(mark)) for work, mark in late if work in holding]
+            seen.note(await barrier.batch_decrement_and_check(lifted) if lifted else [])
 
     async def _reopen(self, barrier: FlowBarrierProvider, reopen: Reopen, seen: _Seen) -> None:
         """Open the next generation and revive its members; a death in between is mended by the reconciler."""
