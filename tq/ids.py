@@ -10,7 +10,7 @@ import os
 from hashlib import blake2b
 from itertools import count
 
-__all__ = ["child_id", "flow_id", "flow_of", "is_new", "join_id", "new_id", "step_id", "step_range"]
+__all__ = ["child_id", "flow_id", "flow_of", "is_join", "is_new", "join_id", "new_id", "step_id", "step_range"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
@@ -77,3 +77,9 @@ def step_range(flow: str) -> tuple[str, str]:
 def join_id(flow: str, generation: int) -> str:
     """Return the task id of the join of `flow` in this generation."""
     return f"{flow}.join" if generation == 0 else f"{flow}.join.{generation}"
+
+
+def is_join(id: str) -> bool:
+    """Tell whether an id has the form of `join_id`."""
+    head, _, last = id.rpartition(".")
+    return id.endswith(".join") or (last.isdecimal() and head.endswith(".join"))

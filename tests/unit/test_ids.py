@@ -64,3 +64,9 @@ def test_members_and_joins_stand_in_their_flow_s_range_and_others_do_not() -> No
     assert len(set(inside)) == 4
     outside = [ids.step_id("f1", 0), ids.join_id("e", 0), "f", ids.step_id("ff", 0)]
     assert not any(low <= id < high for id in outside)
+
+
+def test_a_join_is_told_by_its_id() -> None:
+    assert all(ids.is_join(ids.join_id("f", generation)) for generation in (0, 1, 12))
+    others = [ids.step_id("f", 0), ids.step_id("join", 0), "join", "f.join.x", "f.joins", "", ids.new_id(0.0)]
+    assert not any(ids.is_join(id) for id in others)

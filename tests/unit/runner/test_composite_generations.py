@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.runner.servers import LEASE, Servers
 from tq.clock import Clock
+from tq.flow import Reconciler
 from tq.model import Delivery, Effects, FlowState, Place, Reopen, StepStatus
 from tq.runner.composite import CompositeBackend
 from tq.testing import Fault, Faults, ProcessDiedError, plans
@@ -101,3 +102,23 @@ async def test_who_holds_its_lease_counts_in_the_generation_that_is_open(clock: 
 
     state = await told.state()
     assert (state.flow.generation, state.failed) == (1, 1)
+
+
+@pytest.mark.spec("F-05", "INV-05")
+async def test_a_join_that_is_written_late_does_not_run_once_more_after_a_redrive(clock: Clock) -> None:
+    """Who sent it stood still until another had sent it too, and all that came of it was over."""
+    told = await given(clock)
+    await told.servers.barrier.batch_decrement_and_check(FAILS.marks)
+    hangs = plans.either(plans.on("queue.add", Fault.HANG), plans.on("store.add", Fault.HANG))
+    slow = told.servers.backend(Faults(hangs, clock=clock, hang=3 * LEASE))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Reconciler(slow, clock).tick_due())
+        await clock.sleep(1.0)
+        assert (await Reconciler(told.other, clock).tick_due()).dispatched == 1
+        await told.redrive()
+    assert [id for id in await told.servers.live() if "join" in id] == ["f.join"], "it was written once more"
+
+    begun = ids((await hop(told.other, lease=LEASE)).deliveries)
+
+    assert "f.join" not in begun, "it would be told what came in between"
+    assert [id for id in await told.servers.live() if "join" in id] == []

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tq.clock import Clock
 from tq.codec import is_made
+from tq.ids import is_join
 from tq.model import Message, Place
 from tq.ports import MessageQueue, TaskStore
 
@@ -32,6 +33,9 @@ class Entry(NamedTuple):
 class Inserter:
     """Gives what is due soon to the queue, the rest to the store; what is live, recorded or has run is left out.
 
+    Joins are always rows of the store. One may be written by several, and by one of them late, after it has ended and
+    its flow was opened again: what the store hands out under a derived id is looked up before it runs (`claim`).
+
     No transaction sees both custodians. An id is looked for in the order in which custody moves, queue, store, record,
     so that it is found wherever it goes meanwhile. An id made for one task alone, which nobody adds a second time, is
     not looked for at all, unless a commit has failed lately: its repetition brings the same ids.
@@ -51,7 +55,7 @@ class Inserter:
 
     def place(self, message: Message, at: float) -> Place:
         """Return who takes a message, by the instant at which it was decided on: never by when it is carried out."""
-        if _is_forced(message):
+        if _is_forced(message) or is_join(message.id):
             return Place.STORE
         delay = message.run_at - at
         if delay <= 0 or (self._queue.guarantees.delays and delay <= self._near):
