@@ -77,6 +77,8 @@ class PostgresBackend(Backend):
         if receipts:
             await self.database.call("release", *shapes.columns(receipts, 2), wakes=True)
 
+    async def finish(self, ids: Sequence[str]) -> None: ...  # an ending is decided, and over, in one step
+
     async def close(self) -> None:
         await self._sweeper.close()
         await self.database.close()

@@ -94,6 +94,8 @@ class RedisBackend(Backend):
     async def release(self, receipts: Sequence[Receipt]) -> None:
         await self.server.write("release", receipts_of(receipts))
 
+    async def finish(self, ids: Sequence[str]) -> None: ...  # an ending is decided, and over, in one step
+
     async def close(self) -> None:
         await self.server.close()
 

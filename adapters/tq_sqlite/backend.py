@@ -99,6 +99,8 @@ class SqliteBackend(Backend):
     async def release(self, receipts: Sequence[Receipt]) -> None:
         await self.database.write(lambda db: leases.release(db, receipts))
 
+    async def finish(self, ids: Sequence[str]) -> None: ...  # an ending is decided, and over, in one step
+
     async def close(self) -> None:
         self.database.close()
 

@@ -42,9 +42,6 @@ NOT_PROMISED = """\
 - Members of a flow that was cancelled before they were spread never begin; the join is told `cancelled`.
 - A call that never ends holds its worker, whose leases go on being renewed: an adapter ends its calls by a limit of
   its own. What hangs here comes back, later than a lease.
-- Across servers two things are open, found by striking more calls than this page tells of: a join that runs twice may
-  be told what came in between, and a process that dies in the midst of a redrive or a replay may leave the old ending.
-  On one server neither was ever seen.
 - What a server has acknowledged and then loses is lost to tq, too.
 """
 

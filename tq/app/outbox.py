@@ -63,6 +63,9 @@ class OutboxBackend(Backend):
     async def release(self, receipts: Sequence[Receipt]) -> None:
         await self._inner.release(receipts)
 
+    async def finish(self, ids: Sequence[str]) -> None:
+        await self._inner.finish(ids)
+
     async def close(self) -> None:
         await self._inner.close()
 

@@ -104,6 +104,8 @@ class MemoryBackend(Part, Backend):
         with self._enter():
             return self._messages.renew(receipts, self._server.clock.now() + lease)
 
+    async def finish(self, ids: Sequence[str]) -> None: ...  # an ending is decided, and over, in one step
+
     async def release(self, receipts: Sequence[Receipt]) -> None:
         with self._enter():
             now = self._server.clock.now()

@@ -100,5 +100,13 @@ class Backend(Protocol):
         """Give deliveries back at once, uncounted, due as they were: a shutdown's last deed."""
 
     @abstractmethod
+    async def finish(self, ids: Sequence[str]) -> None:
+        """Let those of these tasks be over whose ending is decided: who runs them again must find them gone.
+
+        Where `atomic`, record and message change in one step, and there is nothing to do. Where not, a task may be a
+        dead letter already, and its message still be there; the rest of its outcome is carried out then.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Close what was opened; may be called twice."""

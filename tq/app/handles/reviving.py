@@ -16,6 +16,7 @@ async def revive(backend: Backend, ids: Sequence[str], now: float) -> Sequence[s
 
     Their rows are written after it: a death in between leaves the old row until the task runs, never one ahead of it.
     """
+    await backend.finish(ids)
     records = await backend.store.records(ids)
     revived = await backend.store.revive(ids, now)
     rows = again_rows([records[id] for id in revived if id in records], now)

@@ -39,6 +39,7 @@ from .bell import Bell
 from .carry import Carried, Carrier
 from .claim import LOOK_EVERY, Claimer
 from .custody import Custodian
+from .decided import Decided
 from .flows import Flows
 from .handed import HandedOut
 from .held import HeldTasks
@@ -115,6 +116,7 @@ class CompositeBackend(Backend):
         self._flows = Flows(barrier, queue, store, self._custodian)
         self._carrier = Carrier(store, self._flows, Rows(projections, store), self._inserter)
         self._held = HeldTasks(queue, store, self._ledger)
+        self._decided = Decided(queue, store, self._ledger)
         self._claimer = Claimer(queue, store, self._ledger, self._handed, clock, self._finish, self._one)
         self._bell = Bell((queue, store))
         self.poll_interval = min(_poll_interval(queue), _poll_interval(store))
@@ -268,6 +270,11 @@ class CompositeBackend(Backend):
             others: list[Work] = []
             await self._carry_out(others, [Effects(resolves=resolves)], now, closed)
             await self._ledger.close(others, await self._custodian.end(others))
+
+    async def finish(self, ids: Sequence[str]) -> None:
+        works = await self._decided.ends(ids)
+        if works:
+            await self._finish(works)
 
     # --- custody ------------------------------------------------------------------------------------------------------
 

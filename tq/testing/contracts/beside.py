@@ -8,10 +8,10 @@ import pytest
 
 from tq.clock import Clock
 from tq.errors import BackendError
-from tq.model import Place, Receipt
+from tq.model import Effects, Place, Receipt
 
 from .hopping import BackendSuite
-from .values import add, hop, message, settle
+from .values import add, hop, message, record, settle
 
 __all__ = ["Beside"]
 
@@ -65,6 +65,17 @@ class Beside(BackendSuite):
             assert (again.crashes, again.solo_crashes, again.fence) == (0, 0, 2)
             await backend.release([first.receipt])
             assert (await hop(backend, lease=self.long)).deliveries == []
+
+    async def test_only_what_has_ended_can_be_finished(self, clock: Clock) -> None:
+        async with self.open(clock) as backend:
+            running = await self.one(backend, clock, "runs", lease=self.long)
+            await add(backend.queue, message("waits", clock.now()))
+            await backend.finish(["runs", "waits", "never"])
+            assert sorted(await backend.queue.locate(["runs", "waits"])) == ["runs", "waits"]
+            dead = record("runs", clock.now(), dead=True, body=b"again")
+            assert (await settle(backend, running, effects=Effects(records=(dead,)))).refused == []
+            await backend.finish(["runs"])
+            assert await backend.store.revive(["runs"], clock.now()) == ["runs"]
 
     @pytest.mark.spec("D-04")
     async def test_a_keeper_renews_leases(self, clock: Clock) -> None:
