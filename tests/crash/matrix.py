@@ -45,6 +45,7 @@ OFTEN = {
     "barrier.quiet": 6,
     "queue.announce": 6,
     "queue.announced": 6,
+    "store.uncarried": 6,
     "store.purge": 6,
     "barrier.purge": 6,
     "queue.claim": 20,

@@ -11,6 +11,8 @@ from tq.errors import TaskFailedError
 from tq.memory import MemoryQueue, MemoryStore
 from tq.testing import Fault, Faults, VirtualClock, plans
 
+DAY = 86_400.0
+
 
 class Shop:
     """Fails in the first generation, succeeds in the next; its processes share a queue and a store."""
@@ -78,4 +80,18 @@ async def test_a_task_that_was_seen_to_fail_may_be_tried_again_at_once(clock: Vi
     assert await second.task("o").status() is TaskStatus.EXECUTED
     assert shop.ran == [0, 0, 1]
     await first.close()
+    await second.close()
+
+
+@pytest.mark.spec("ADP-10", "STO-10")
+async def test_an_outcome_that_nobody_noted_as_carried_out_does_not_stay(clock: VirtualClock) -> None:
+    shop = Shop(clock)
+    await shop.dies_at("store.carried", Fault.DIE_BEFORE, Task(type="order", id="o"))
+    second = shop.handler()
+    await clock.sleep(1000.0)
+    await second.drain()
+    assert await shop.store.uncarried(None, 10) == []
+    await clock.sleep(8 * DAY)
+    await second.drain()
+    assert (await shop.store.stats())["outcomes"] == 0
     await second.close()

@@ -23,6 +23,7 @@ from tq.manager import AsyncTaskManager
 from tq.model import Deferred, Failed, Released, Rescheduled, Succeeded
 from tq.ports import Backend, Continuation
 from tq.projection import Feed
+from tq.runner.composite import Leftovers
 from tq.runner.events import Events
 from tq.runner.execution import Execution, Interruption
 from tq.runner.registry import TaskQueuesManager
@@ -76,6 +77,7 @@ class Station(Service):
         self._remember = remember
         self._stack = AsyncExitStack()
         self._reconciler = Reconciler(backend, clock) if backend.barrier is not None else None
+        self._leftovers = None if backend.atomic else Leftovers(backend, remember)
         self._upkeep = Upkeep(clock, self._rounds(), events.trouble)
         self.worker: Worker | None = None
         self._changing = asyncio.Lock()
@@ -238,10 +240,11 @@ class Station(Service):
         if self._behind:
             return False
         now = self._clock.now()
+        more = self._leftovers is not None and await self._leftovers.look(now)
         dropped = await self._backend.store.purge(now, self._remember, PURGE_AT_ONCE)
         if self._backend.barrier is not None:
             dropped += await self._backend.barrier.purge(now - self._remember, PURGE_AT_ONCE)
-        return dropped >= PURGE_AT_ONCE
+        return more or dropped >= PURGE_AT_ONCE
 
     # --- by hand --------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ task again. So each step may happen twice, and a death between any two of them l
 
     outcome      an outcome as bytes              work       one ending on its way
     ledger       first one wins                   held       ends tasks that wait for a flow
-    decided      ended, and the message is there
+    decided      ended, and the message is there  leftovers  carried out, and not noted as such
     carry        effects, part by part            insert     which custodian takes a message
     custody      leases looked at, and ended      claim      deliveries from both, looked at before they are handed out
     keeper       renewal in both                  sealed     flows of a producer that may die half-way
 """
 
 from .backend import CompositeBackend
+from .leftovers import Leftovers
 
-__all__ = ["CompositeBackend"]
+__all__ = ["CompositeBackend", "Leftovers"]

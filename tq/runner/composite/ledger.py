@@ -12,7 +12,7 @@ from tq.ports import OutcomeKey, Stored, TaskStore
 from .outcome import Told, read_outcome, write_outcome
 from .work import Work, key_of
 
-__all__ = ["Ledger", "successor"]
+__all__ = ["Ledger", "execution_of", "successor"]
 
 log = logging.getLogger("tq.commit")
 
@@ -29,6 +29,11 @@ def successor(key: OutcomeKey) -> OutcomeKey:
 def _choice(key: OutcomeKey, number: int) -> OutcomeKey:
     """Return the key of what stands in for a refused outcome; negative attempts are nobody else's."""
     return key if number == 0 else key._replace(attempt=-(key.attempt * (CHOICES + 1) + number))
+
+
+def execution_of(key: OutcomeKey) -> OutcomeKey:
+    """Return the execution that an outcome is of, also one that stands in for another."""
+    return key if key.attempt >= 0 else key._replace(attempt=-key.attempt // (CHOICES + 1))
 
 
 class Ledger:
