@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tq import Actions, Task, TaskHandler, TaskQueuesManager, TaskStatus, connect
-from tq.testing import VirtualClock
+from tq.memory import MemoryBackend
+from tq.testing import Faults, VirtualClock
 
 
 @pytest.mark.spec("F-25", "F-31", "INV-02", "D-34", "D-36")
@@ -114,6 +115,40 @@ async def test_whoever_runs_beside_handed_over_bodies_is_not_convicted_for_them(
         await clock.sleep(100)
         assert await last.task(task_id).status() is TaskStatus.EXECUTED
     await backend.close()
+
+
+@pytest.mark.spec("F-30", "D-36")
+async def test_a_suspect_that_has_ended_is_not_convicted_for_the_next_one(clock: VirtualClock) -> None:
+    """Its ending takes a moment to be written; nobody may begin, and bring down the worker, under its lease."""
+    executors, dying = TaskQueuesManager(), asyncio.Event()
+
+    @executors.task("innocent", handoff_timeout=1.0, store_on_success=True)
+    async def innocent(payload: None) -> None:
+        await asyncio.sleep(3)
+
+    @executors.task("poison")
+    async def poison(payload: None) -> None:
+        dying.set()
+        await asyncio.sleep(1e9)
+
+    server = MemoryBackend(clock=clock)
+    producer = TaskHandler.on(server, executors, clock=clock)
+    ids = await producer.add_tasks([innocent.task(None), poison.task(None)])
+    deaths = 0
+    while await producer.task(ids[1]).status() is not TaskStatus.FAILED:
+        dying.clear()
+        slow = Faults(clock=clock, latency=lambda: 0.05).backend(server)
+        worker = TaskHandler.on(slow, executors, clock=clock)
+        await worker.start()
+        async with clock.timeout(100):
+            while not dying.is_set() and await producer.task(ids[1]).status() is not TaskStatus.FAILED:
+                await clock.sleep(0.01)
+        await worker.kill()
+        deaths += dying.is_set()
+        assert deaths < 9, "nobody convicts it"
+
+    assert deaths == 5, "two crashes in company, then three alone"
+    assert await producer.task(ids[0]).status() is TaskStatus.EXECUTED
 
 
 async def test_at_most_once_is_a_crash_limit_of_zero(url: str, clock: VirtualClock) -> None:

@@ -261,9 +261,12 @@ class Worker(Service):
     def _next_suspect(self) -> None:
         """Run a suspect once no slot is taken; it is marked as alone before it starts (design 1.4).
 
+        Not before what has ended is written: under its lease, the last suspect's for one, it would be blamed, too.
         Beside long runs that were handed over it is not marked: should the worker die, it may have been they.
         """
-        if self._slots.running or self._slots.waiting or (suspect := self._suspects.next()) is None:
+        if self._slots.running or self._slots.waiting or self._endings.pending:
+            return
+        if (suspect := self._suspects.next()) is None:
             return
 
         async def alone(execution: Execution) -> None:
