@@ -198,14 +198,15 @@ def cancelled(db: Connection, found: dict[Receipt, Lease]) -> tuple[Receipt, ...
 
 
 def move(db: Connection, receipt: Receipt, token: str, lease: float) -> bool:
-    """Put a lease under another token, to run on from now; False where it was lost."""
-    found = find(db, [receipt]).get(receipt)
-    if found is None:
+    """Put a lease under another token, to run on from now, if it is not there yet; False where it was lost."""
+    holders = find(db, [receipt, Receipt(receipt.id, token)])
+    if not holders:
         return False
+    [(held, found)] = holders.items()
     until = db.now + lease
     db.execute(
         "UPDATE tq_leases SET token = ?, until = ? WHERE token = ? AND seq = ?",
-        (token, until, receipt.token, found.seq),
+        (token, until, held.token, found.seq),
     )
     lower_bounds(db, [token], until)
     return True

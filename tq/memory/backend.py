@@ -85,7 +85,7 @@ class MemoryBackend(Part, Backend):
 
     async def park(self, delivery: Delivery, token: str, lease: float) -> Delivery | None:
         with self._enter():
-            row = self._messages.held(delivery.receipt)
+            row = self._messages.held(delivery.receipt) or self._messages.held(Receipt(delivery.message.id, token))
             if row is None:
                 return None
             self._messages.lease(row, token, self._server.clock.now() + lease)

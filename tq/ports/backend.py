@@ -88,7 +88,8 @@ class Backend(Protocol):
         """Move a running delivery into the store's custody under a new token, then acknowledge its message.
 
         From then on only the returned delivery counts. None, and no change, where the old lease was lost or the id
-        already runs from the store.
+        already runs from the store. Asked again with the same token, because an answer was lost, it answers the same,
+        and lets the lease run on.
         """
 
     @abstractmethod

@@ -122,8 +122,11 @@ function leases.renew(id, token, lease)
   return true
 end
 
--- Puts a lease under another token, to run on from now; false where it was lost.
+-- Puts a lease under another token, to run on from now, if it is not there yet; false where it was lost.
 function leases.move(id, token, other, lease)
+  if leases.renew(id, other, lease) then
+    return true
+  end
   if not leases.renew(id, token, lease) then
     return false
   end

@@ -554,6 +554,23 @@ async def test_parking_goes_on_where_it_failed(clock: Clock, verb: str) -> None:
     assert await servers.live() == set()
 
 
+@pytest.mark.spec("D-36", "INV-02")
+@pytest.mark.parametrize("verb", ["queue.renew", "store.park", "queue.ack"])
+async def test_parking_that_was_not_answered_is_found_when_it_is_asked_for_again(clock: Clock, verb: str) -> None:
+    servers, process = Servers(clock), Failing()
+    backend = servers.backend(process)
+    delivery = await one(servers, backend)
+    process.fail(verb, AWAY, after=True)
+    with pytest.raises(BackendUnavailableError):
+        await backend.park(delivery, "w:parked", 30.0)
+    parked = await backend.park(delivery, "w:parked", 60.0)
+    assert parked is not None
+    await clock.sleep(40)
+    assert await take(backend) == [], "its lease runs on"
+    assert (await settle(backend, parked)).refused == []
+    assert await servers.live() == set()
+
+
 class Overtaken(Failing):
     """A process that stands still before it acknowledges, until its lease is over and something has happened."""
 

@@ -32,22 +32,26 @@ class Parking:
         receipt, message = delivery.receipt, delivery.message
         if delivery.place is Place.STORE:  # it is where it is to be
             return None if (await self._store.renew([receipt], lease)).lost else delivery
-        if (await self._queue.renew([receipt], lease)).lost:
-            return None
         row = self._unsure.get(receipt, Receipt(message.id, token))
-        self._unsure[receipt] = row
-        written = await self._store.park(message._replace(fence=delivery.fence - 1), row.token, lease)
-        if not written and (await self._store.renew([row], lease)).lost:
-            del self._unsure[receipt]
+        if not (await self._queue.renew([receipt], lease)).lost:
+            self._unsure[receipt] = row
+            written = await self._store.park(message._replace(fence=delivery.fence - 1), row.token, lease)
+            if not written and (await self._store.renew([row], lease)).lost:
+                del self._unsure[receipt]
+                return None
+            # Should this fail and yet take effect, the row alone is left; asked again, it is found.
+            gone = bool(await self._queue.ack([receipt]))
+        elif (await self._store.renew([row], lease)).lost:
+            self._unsure.pop(receipt, None)
             return None
-        # Should this fail and yet take effect, the row alone is left, and comes when its lease runs out.
-        lost = await self._queue.ack([receipt])
-        del self._unsure[receipt]
-        if lost and await self._ledger.recorded([key_of(message)]):  # another worker had it, and has ended it
+        else:
+            gone = True
+        self._unsure.pop(receipt, None)
+        if gone and await self._ledger.recorded([key_of(message)]):  # another worker had it, and has ended it
             await self._store.ack([row])
             return None
-        # Lost all the same, it was acknowledged by whoever found the row, or it runs a second time: the row must stay,
-        # and the outcome that is recorded first counts for both.
+        # Gone all the same, it was acknowledged by a call that was not answered, or by whoever found the row; or it
+        # runs a second time. The row must stay, and the outcome that is recorded first counts for all.
         return delivery._replace(token=row.token, place=Place.STORE)
 
     async def clear(self, works: Iterable[Work]) -> None:

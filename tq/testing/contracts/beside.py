@@ -34,6 +34,18 @@ class Beside(BackendSuite):
             assert (await settle(backend, parked)).refused == []
             assert await backend.store.locate(["a"]) == {}
 
+    async def test_parking_that_was_not_answered_may_be_asked_for_again(self, clock: Clock) -> None:
+        async with self.open(clock) as backend:
+            delivery = await self.one(backend, clock, lease=self.beat)
+            parked = await backend.park(delivery, "w:parked", self.beat)
+            await clock.sleep(0.7 * self.beat)
+            assert await backend.park(delivery, "w:parked", 9 * self.beat) == parked
+            await clock.sleep(self.beat)
+            assert (await hop(backend, lease=self.long)).deliveries == []
+            assert parked is not None
+            assert (await settle(backend, parked)).refused == []
+            assert await backend.park(delivery, "w:parked", self.beat) is None
+
     @pytest.mark.spec("D-36")
     async def test_a_parked_delivery_of_a_dead_worker_comes_back(self, clock: Clock) -> None:
         async with self.open(clock) as backend:
