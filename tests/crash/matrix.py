@@ -102,7 +102,7 @@ def _too_often(result: Result, calm: Result) -> list[str]:
     scenario, case = SCENARIOS[result.case.scenario], result.case
     if not scenario.keeps:
         return []
-    extra = AGAIN.get(case.fault, scenario.again)
+    extra = AGAIN.get(case.fault, 0)
     runs, usual = result.runs, calm.runs
     return [f"task {id} ran {n} times, undisturbed {usual[id]}" for id, n in runs.items() if n > usual[id] + extra]
 

@@ -36,7 +36,6 @@ NOT_PROMISED = """\
 
 - **Side effects of executors happen at least once.** A body whose process dies, whose lease runs out, or whose outcome
   is refused has run, and may run again. `task.idempotency_key` and `task.fence` are there for the systems it talks to.
-- A lost answer to a hand-over of a long task lets its body run once more; one of the two outcomes counts.
 - Members of a flow that was cancelled before they were spread never begin; the join is told `cancelled`.
 - A call that never ends holds its worker, whose leases go on being renewed: an adapter ends its calls by a limit of
   its own. What hangs here comes back, later than a lease.

@@ -70,8 +70,6 @@ class Scenario:
     """Members that are written together; more are written chunk by chunk."""
     keeps: bool = True
     """Whether the worker can renew its leases; where it cannot, another worker runs its tasks beside it."""
-    again: int = 0
-    """How often a body may run once more where nobody died: a lost answer to a hand-over leaves the row to others."""
 
     def surprises(self, snapshot: Snapshot) -> list[str]:
         """Return a sentence for everything that ended as it must not."""
@@ -242,9 +240,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "children": Scenario(play=adds(Task(type="work", id="a", payload={"children": 2, "later": 125.0}))),
     "group": Scenario(play=adds(*(Task[Any](type="group", id=f"g{n}", payload={}) for n in range(3)))),
-    "long task": Scenario(
-        play=adds(Task(type="long", id="a", payload={"lasts": 12.0}, entity=Entity("Task", "a"))), again=1
-    ),
+    "long task": Scenario(play=adds(Task(type="long", id="a", payload={"lasts": 12.0}, entity=Entity("Task", "a")))),
     "flow: continue": Scenario(play=adds(fan(PLAIN, {"fails": 1}, FAILS)), endings={".2": BAD}),
     "flow: abort": Scenario(
         play=adds(fan(PLAIN, FAILS, {"lasts": 9.0}, failure_policy="abort", cancel_siblings=True)),

@@ -12,7 +12,7 @@ from tq.errors import BackendUnavailableError
 from tq.memory import MemoryBackend
 from tq.model import Delivery, State
 from tq.ports import Backend
-from tq.testing import Probe, VirtualClock
+from tq.testing import Fault, Faults, Probe, VirtualClock, plans
 from tq.testing.harness import harness
 
 
@@ -170,6 +170,24 @@ async def test_a_store_that_is_away_leaves_message_and_lease_as_they_are(
     assert log.began == [(0, "a"), (0, "b")]
     await handler.close()
     await other.close()
+    await backend.close()
+
+
+@pytest.mark.spec("INV-02", "INV-04", "D-36")
+async def test_a_move_that_was_not_answered_is_known_again_and_is_no_crash(url: str, clock: VirtualClock) -> None:
+    """Meanwhile renewals say that the old lease is gone: it is, and the body's own new one stands in its place."""
+    log, backend = Log(clock), connect(url, clock=clock)
+    unheard = Faults(plans.on("backend.park", Fault.AFTER, times=4)).backend(backend)
+    handler = TaskHandler.on(unheard, log.executors, clock=clock, lease=3.0)
+    await handler.add_tasks([work("a", 30)])
+    await handler.start()
+    await clock.sleep(20)
+    place = (await backend.store.locate(["a"]))["a"]
+    assert (place.state, place.crashes) == (State.RUNNING, 0)
+    await clock.sleep(20)
+    assert await handler.task("a").result() == "a"
+    assert log.began == [(0, "a")]
+    await handler.close()
     await backend.close()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
-from tq.errors import BackendError
+from tq.clock import Clock
+from tq.errors import BackendError, BackendUnavailableError
 from tq.model import Delivery
 from tq.ports import Backend
 from tq.runner.bodies import Finish
@@ -18,6 +18,9 @@ __all__ = ["HandOver"]
 
 log = logging.getLogger("tq.worker")
 
+AGAIN = 0.5
+"""Seconds after which a call that was not answered is made again."""
+
 
 class HandOver:
     """Hands executions over, one at a time each; what ends while its custody moves is settled under the new lease."""
@@ -26,16 +29,16 @@ class HandOver:
         self,
         *,
         backend: Backend,
+        clock: Clock,
         lease: float,
-        token: Callable[[], str],
         long_runs: LongRuns | None,
         endings: Endings,
         report: Reporter,
         finish: Finish,
     ) -> None:
         self._backend = backend
+        self._clock = clock
         self._lease = lease
-        self._token = token
         self._long_runs = long_runs
         self._endings = endings
         self._report = report
@@ -66,8 +69,19 @@ class HandOver:
                 self._finish(execution, execution.ended_meanwhile)
 
     async def _parked(self, execution: Execution) -> Delivery | None:
-        try:
-            return await self._backend.park(execution.delivery, self._token(), self._lease)
-        except BackendError as error:
-            log.warning("task %s cannot be handed over yet: %s", execution.id, error)
-            return None
+        """Ask until it is known whether it has moved; not for longer than a lease, nor once the body has ended.
+
+        The token is the same each time, so that what was done and not answered is found to be ours. Until then nobody
+        may believe that the lease was lost.
+        """
+        delivery, until = execution.delivery, self._clock.monotonic() + self._lease
+        token = f"{delivery.token}.parked"
+        while True:
+            try:
+                return await self._backend.park(delivery, token, self._lease)
+            except BackendError as error:
+                unsure = isinstance(error, BackendUnavailableError) and self._clock.monotonic() < until
+                if not unsure or execution.ended_meanwhile is not None:
+                    log.warning("task %s cannot be handed over yet: %s", execution.id, error)
+                    return None
+            await self._clock.sleep(AGAIN)

@@ -103,8 +103,8 @@ class Worker(Service):
             write=self.write,
             hand_over=HandOver(
                 backend=backend,
+                clock=clock,
                 lease=settings.lease,
-                token=self._token,
                 long_runs=long_runs,
                 endings=self._endings,
                 report=self._report,
