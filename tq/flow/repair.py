@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tq.codec import loads
@@ -15,6 +15,7 @@ from tq.ports import Backend
 from .close import barrier_of, commit_closing
 from .membership import generation_stats, member_width
 from .plan import WIDTH
+from .results import missing
 from .spread import locate
 
 __all__ = ["LOST_AFTER", "Repaired", "Suspect", "repair"]
@@ -77,7 +78,7 @@ async def _repair_page(backend: Backend, suspects: Sequence[Suspect], now: float
     if not gone:
         return Repaired()
     records = await backend.store.records([suspect.id for suspect in gone])
-    result = await _from_records(backend, [(it, records[it.id]) for it in gone if it.id in records], now)
+    result = await _from_records(backend, [it for it in gone if it.id in records], records, now)
     sees_all = backend.queue.guarantees.locates and backend.store.guarantees.locates
     if sees_all:  # else "nowhere" may mean: in a queue that does not tell
         nowhere = [suspect for suspect in gone if suspect.id not in records]
@@ -88,12 +89,19 @@ async def _repair_page(backend: Backend, suspects: Sequence[Suspect], now: float
 async def _still_missing(backend: Backend, suspects: Iterable[Suspect]) -> list[Suspect]:
     """Ask the barrier once more, after the custodians: a member that ended in between is recorded by now."""
     barrier, found = barrier_of(backend), list[Suspect]()
-    for suspect in suspects:
-        if _spread(suspect):
-            page = await barrier.get_step_results(suspect.state.id, suspect.index - 1, 1)
-            if not page or page[0].index != suspect.index:
-                found.append(suspect)
+    for state, members in _by_flow(suspect for suspect in suspects if _spread(suspect)):
+        first, last = members[0].index, members[-1].index
+        absent = set(await missing(barrier, state, first - 1, last - first + 1))
+        found += [suspect for suspect in members if suspect.index in absent]
     return found
+
+
+def _by_flow(suspects: Iterable[Suspect]) -> list[tuple[FlowState, list[Suspect]]]:
+    """Return the suspects of each flow, as they came: by index."""
+    flows: dict[str, list[Suspect]] = {}
+    for suspect in suspects:
+        flows.setdefault(suspect.state.id, []).append(suspect)
+    return [(members[0].state, members) for members in flows.values()]
 
 
 def _spread(suspect: Suspect) -> bool:
@@ -105,21 +113,36 @@ def _spread(suspect: Suspect) -> bool:
 # --- ended, and not counted -------------------------------------------------------------------------------------------
 
 
-async def _from_records(backend: Backend, found: Sequence[tuple[Suspect, Record]], now: float) -> Repaired:
+async def _from_records(
+    backend: Backend, suspects: Sequence[Suspect], records: Mapping[str, Record], now: float
+) -> Repaired:
     marks: list[Mark] = []
     revived = 0
-    for suspect, record in found:
-        flow = suspect.state.flow
-        if flow.generation and not _counts(suspect.state, record):
-            stats = generation_stats(flow.generation, flow.deadline)
-            if await backend.store.revive([suspect.id], now, stats):
-                log.warning("member %s of a flow that was opened again had not been revived; it is now", suspect.id)
-                revived += 1
-                continue
-        log.warning("member %s ended as %s and was not counted; it is now", suspect.id, record.status)
-        marks.append(_mark(suspect, record))
+    for state, members in _by_flow(suspects):
+        # One that kept its body runs again: if not by this call, then by another's, which saw the same record.
+        again = [it.id for it in members if _runs_again(state, records[it.id])]
+        revived += await _revive(backend, state, again, now)
+        for suspect in members:
+            if suspect.id not in again:
+                record = records[suspect.id]
+                log.warning("member %s ended as %s and was not counted; it is now", suspect.id, record.status)
+                marks.append(_mark(suspect, record))
     closed = await _commit_marks(backend, marks, now)
     return Repaired(marked=len(marks), revived=revived, closed=closed)
+
+
+async def _revive(backend: Backend, state: FlowState, ids: Sequence[str], now: float) -> int:
+    """Let members of an earlier generation run again; return how many there were."""
+    if not ids:
+        return 0
+    revived = await backend.store.revive(ids, now, generation_stats(state.flow.generation, state.flow.deadline))
+    for id in revived:
+        log.warning("member %s of a flow that was opened again had not been revived; it is now", id)
+    return len(revived)
+
+
+def _runs_again(state: FlowState, record: Record) -> bool:
+    return bool(state.flow.generation) and record.body is not None and not _counts(state, record)
 
 
 def _counts(state: FlowState, record: Record) -> bool:

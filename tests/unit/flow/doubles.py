@@ -212,7 +212,9 @@ class Part:
         return self.on_hold
 
     async def records(self, ids: Sequence[str]) -> dict[str, Record]:
-        return {id: self._server.kept[id] for id in ids if id in self._server.kept}
+        found = {id: self._server.kept[id] for id in ids if id in self._server.kept}
+        self._server.after_records()
+        return found
 
     async def revive(self, ids: Sequence[str], at: float, stats: bytes = b"") -> builtins.list[str]:
         done = [id for id in ids if id in self._server.kept and self._server.kept[id].body is not None]
@@ -254,6 +256,9 @@ class Server:
 
     def after_locate(self) -> None:
         """Is called after each `locate`, for tests in which the world moves on meanwhile."""
+
+    def after_records(self) -> None:
+        """Is called after each `records`, likewise."""
 
     def add(self, message: Message) -> bool:
         """Insert a message unless its id is taken."""

@@ -335,6 +335,16 @@ async def test_a_member_that_ends_while_it_is_looked_for_is_not_repaired() -> No
     assert not server.sent
 
 
+async def test_the_members_of_a_flow_are_looked_for_together() -> None:
+    server = Server()
+    await start(server, 1200)
+    await reconciler(server).tick_due(NOW + 1)
+    server.queue.live.clear()
+    server.barrier.calls.clear()
+    assert (await reconciler(server).tick_quiet(LATER)).respread == 1200
+    assert len(server.barrier.calls) < 20, "not one call for each of them"
+
+
 async def test_a_member_that_is_nowhere_is_written_again_from_the_plan() -> None:
     server = Server()
     await start(server, 1200)
@@ -414,6 +424,20 @@ async def test_an_old_failure_is_run_again_where_the_redrive_did_not(stats: byte
     message = server.sent[step_id("f", 1)]
     assert message.generation == 1
     assert message.stats == generation_stats(1, LATER * 2)
+
+
+async def test_an_old_failure_that_another_reconciler_revives_at_the_same_instant_is_not_counted() -> None:
+    server = Server()
+    await redriven(server)
+    server.kept[step_id("f", 1)] = record_of(1, TaskStatus.FAILED, body=b"body")
+
+    def other() -> None:
+        server.kept.clear()  # this one has read the record already, and finds nothing to revive any more
+
+    server.after_records = other  # type: ignore[method-assign]
+    tick = await reconciler(server).tick_quiet(LATER)
+    assert (tick.repairs, tick.closed) == (0, [])
+    assert server.barrier.states["f"].remaining == 1
 
 
 async def test_a_failure_of_the_present_generation_counts() -> None:
