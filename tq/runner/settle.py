@@ -147,7 +147,9 @@ def _ending(
             return Rearm(now + delay, message.attempt, message.stats), message.stats, False
         case Released():
             since = (delivery.unknown_since or now) if outcome.unknown else 0.0
-            run_at = now + outcome.delay if outcome.delay else message.run_at  # given back at once, it keeps its place
+            # Given back at once, it keeps its place. It was due when it was handed out, whatever the clock says here:
+            # by one that is behind, a delay alone is over before it begins, and all is done again without a pause.
+            run_at = max(now, message.run_at) + outcome.delay if outcome.delay else message.run_at
             return Rearm(run_at, message.attempt, message.stats, since), message.stats, False
         case Deferred(flow_id):
             return Hold(flow_id), message.stats, False

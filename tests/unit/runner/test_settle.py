@@ -156,6 +156,12 @@ def test_what_is_no_failure_keeps_attempt_and_stats(outcome: Outcome, run_at: fl
     assert settled.effects is NO_EFFECTS
 
 
+def test_what_is_given_back_for_a_while_waits_by_the_clock_of_whoever_handed_it_out() -> None:
+    """It was due there in what is the future here: a moment from now it would be due at once, and so for ever."""
+    ahead = message()._replace(run_at=NOW + 5)
+    assert settle(delivery(ahead), Released(delay=1.0), Policy(), NOW).ending == Rearm(NOW + 6, 0, b"", 0.0)
+
+
 def test_a_task_unknown_for_longer_remembers_since_when() -> None:
     settled = settle(delivery(unknown_since=NOW - 50), Released(delay=1.0, unknown=True), Policy(), NOW)
     assert settled.ending == Rearm(NOW + 1, 0, b"", NOW - 50)
