@@ -232,7 +232,7 @@ class CompositeBackend(Backend):
         await self._custodian.hold_early(works)
         resolves = [resolve for effects in (*(it.effects for it in works), *unfenced) for resolve in effects.resolves]
         while resolves:
-            ended = await self._held.open(resolves, now)
+            ended = await self._held.open(resolves, now, lambda found: self._carry_out(found, (), now, closed))
             works += ended
             resolves = [resolve for work in ended for resolve in work.effects.resolves]
         return await self._carrier.carry(works, unfenced, now, closed)

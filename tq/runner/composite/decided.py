@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tq.model import Delivery, Message, Remove, Whereabouts
+from tq.model import Remove
 from tq.ports import MessageQueue, TaskStore
 
 from .ledger import Ledger
-from .work import Work
+from .work import Work, as_delivery
 
 __all__ = ["Decided"]
 
@@ -28,12 +28,6 @@ class Decided:
         whoever gets it does the same.
         """
         places = [*(await self._queue.locate(ids)).values(), *(await self._store.locate(ids)).values()]
-        handed_out = [_as_delivery(place) for place in places if place.token]
+        handed_out = [as_delivery(place) for place in places if place.token]
         found = await self._ledger.find(handed_out) if handed_out else []
         return [work for _, work in found if isinstance(work.told.ending, Remove)]
-
-
-def _as_delivery(place: Whereabouts) -> Delivery:
-    """Return what was handed out, as far as it is told; a body is not, and an end needs none."""
-    message = Message(place.id, place.queue, place.type, b"", place.run_at, place.generation, place.attempt)
-    return Delivery(message, place.token, fence=0, place=place.place)

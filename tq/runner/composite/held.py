@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tq.model import Effects, Hold, Message, Place, Remove, Resolve, State, Whereabouts
 from tq.ports import MessageQueue, OutcomeKey, TaskStore
@@ -10,9 +10,13 @@ from tq.ports import MessageQueue, OutcomeKey, TaskStore
 from .custody import as_held
 from .ledger import Ledger, successor
 from .outcome import Told
-from .work import Work
+from .work import Work, as_delivery
 
 __all__ = ["HeldTasks"]
+
+
+Carry = Callable[[list[Work]], Awaitable[object]]
+"""Carries out what works bring."""
 
 
 class HeldTasks:
@@ -27,8 +31,11 @@ class HeldTasks:
         self._store = store
         self._ledger = ledger
 
-    async def open(self, resolves: Sequence[Resolve], now: float) -> list[Work]:
-        """Return the works of those resolves whose task waits for their flow, recorded."""
+    async def open(self, resolves: Sequence[Resolve], now: float, carry: Carry) -> list[Work]:
+        """Return the works of those resolves whose task waits for their flow, recorded.
+
+        What such a task brings, and nobody came to bring about, is carried out by `carry`.
+        """
         places = await self._store.locate([resolve.task_id for resolve in resolves])
         keys: dict[str, OutcomeKey] = {}
         astray: list[Resolve] = []
@@ -39,7 +46,7 @@ class HeldTasks:
             else:
                 astray.append(resolve)
         if astray:
-            keys |= await self._hold(astray, places)
+            keys |= await self._hold(astray, places, carry)
         found = [resolve for resolve in resolves if resolve.task_id in keys]
         if not found:
             return []
@@ -57,27 +64,28 @@ class HeldTasks:
         await self._ledger.record(works, now)
         return works
 
-    async def _hold(self, resolves: Sequence[Resolve], places: dict[str, Whereabouts]) -> dict[str, OutcomeKey]:
+    async def _hold(
+        self, resolves: Sequence[Resolve], places: dict[str, Whereabouts], carry: Carry
+    ) -> dict[str, OutcomeKey]:
         """Hold tasks whose outcome says that they wait, and whose worker has not come so far: the flow was faster."""
         elsewhere = [resolve.task_id for resolve in resolves if resolve.task_id not in places]
         if elsewhere and self._queue.guarantees.locates:
             places = {**places, **await self._queue.locate(elsewhere)}
-        running = {
-            OutcomeKey(place.id, place.generation, place.attempt): resolve
-            for resolve in resolves
-            if (place := places.get(resolve.task_id)) is not None
-        }
-        told = await self._ledger.told(list(running))
-        waiting = [key for key, said in told.items() if said.ending == Hold(running[key].flow_id) and said.message]
-        ended = await self._ledger.recorded([successor(key) for key in waiting])
+        flows = {resolve.task_id: resolve.flow_id for resolve in resolves if resolve.task_id in places}
+        found = await self._ledger.find([as_delivery(places[task_id]) for task_id in flows]) if flows else []
+        works = {work.key: work for it, work in found if work.told.ending == Hold(flows[it.message.id]) and work.key}
+        # Before the row is replaced: nobody comes for it any more, should its worker have died in the midst of this.
+        await carry([work for work in works.values() if not work.carried])
+        waiting = [(key, work.told.message) for key, work in works.items() if work.told.message is not None]
+        ended = await self._ledger.recorded([successor(key) for key, _ in waiting])
         puts = [
-            (as_held(message, message.fence), running[key].flow_id)
-            for key in waiting
-            if (message := told[key].message) is not None and successor(key) not in ended
+            (as_held(message, message.fence), flows[key.task_id])
+            for key, message in waiting
+            if successor(key) not in ended
         ]
         if puts:
             await self._store.put(puts)
-        return {key.task_id: successor(key) for key in waiting}
+        return {key.task_id: successor(key) for key, _ in waiting}
 
     async def _messages(self, resolves: Sequence[Resolve], keys: dict[str, OutcomeKey]) -> dict[str, Message]:
         """Return what those were that leave a dead letter without a body: whoever resolves has none at hand."""

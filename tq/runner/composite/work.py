@@ -5,17 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tq.codec import is_made
-from tq.model import NO_EFFECTS, Delivery, Effects, Hold, Message, Place, Rearm, Receipt, Remove, Settlement
+from tq.model import (
+    NO_EFFECTS,
+    Delivery,
+    Effects,
+    Hold,
+    Message,
+    Place,
+    Rearm,
+    Receipt,
+    Remove,
+    Settlement,
+    Whereabouts,
+)
 from tq.ports import OutcomeKey
 
 from .outcome import Told
 
-__all__ = ["Work", "key_of"]
+__all__ = ["Work", "as_delivery", "key_of"]
 
 
 def key_of(message: Message) -> OutcomeKey:
     """Return the execution that a message asks for."""
     return OutcomeKey(message.id, message.generation, message.attempt)
+
+
+def as_delivery(place: Whereabouts) -> Delivery:
+    """Return what was handed out, as far as it is told; a body is not, and what is recorded needs none."""
+    message = Message(place.id, place.queue, place.type, b"", place.run_at, place.generation, place.attempt)
+    return Delivery(message, place.token, fence=0, place=place.place)
 
 
 @dataclass(slots=True, eq=False)
