@@ -13,14 +13,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.crash.connected import connected
 from tests.stories.flows import Deaf
-from tq import Actions, Backoff, Entity, FlowStep, Join, Task, TaskHandler, TaskQueuesManager
+from tq import Actions, Backoff, Entity, FlowStep, Join, Task, TaskQueuesManager
 from tq.model import events
 from tq.ports import WorkerLifecycleProvider
 from tq.testing import Account
 
 KINDS = ("plain", "plain", "plain", "plain", "thread", "thread", "thread", "long")
 """Types of tasks that stand for themselves; as often as they are to be drawn."""
+STEPS, JOINS = "steps", "joins"
+"""Queues of their own, which other servers may serve; everything else is on the default one."""
 LONG = 2.0
 """Seconds that some bodies take: longer than the lease that `firing` gives."""
 # Whoever shoots at random kills also the innocent while they run alone.
@@ -83,7 +86,7 @@ def working(notes: Notes) -> TaskQueuesManager:
         time.sleep(0.05)
         actions.success(task, stamp)
 
-    @executors.executor("step", **KEPT)
+    @executors.executor("step", queue=STEPS, **KEPT)
     async def step(task: Task[Any], actions: Actions) -> None:
         stamp, chance = notes.account.begin(task), dice(task)
         await asyncio.sleep(chance.random() / 10)
@@ -98,10 +101,10 @@ def working(notes: Notes) -> TaskQueuesManager:
             [
                 FlowStep("parent", payload={"stamp": stamp, "depth": depth - 1})
                 if depth and chance.random() < 0.3
-                else FlowStep("step", payload={"stamp": stamp})
+                else FlowStep("step", queue=STEPS, payload={"stamp": stamp})
                 for _ in range(chance.randrange(8))
             ],
-            join=Join("join"),
+            join=Join("join", queue=JOINS),
             failure_policy=chance.choice(["continue", "abort"]),
             cancel_siblings=chance.random() < 0.5,
             timeout=chance.choice([None, 2.0, 60.0]),
@@ -112,7 +115,7 @@ def working(notes: Notes) -> TaskQueuesManager:
             raise ValueError("what it started is dropped")
         actions.success_when(flow)
 
-    @executors.executor("join", **KEPT)
+    @executors.executor("join", queue=JOINS, **KEPT)
     async def join(task: Task[Any], actions: Actions) -> None:
         actions.success(task, {"stamp": await notes.account.join(task, actions.flow_results(task))})
 
@@ -131,12 +134,10 @@ class Up(WorkerLifecycleProvider):
 
 async def main(parts: dict[str, Any], notes: str, up: str, lease: float, *, deaf: bool) -> None:
     executors = working(Notes(Path(notes)))
-    handler = TaskHandler.connect(
-        **parts, executors=executors, workers=Up(Path(up)), lease=lease, concurrency=20, grace_period=1
-    )
-    if deaf:  # its leases run out while it works, and it does not know: only the server can refuse what it says
-        handler.backend.keeper = Deaf  # type: ignore[method-assign]
-    async with handler:
+    options: dict[str, Any] = {"workers": Up(Path(up)), "lease": lease, "concurrency": 20, "grace_period": 1}
+    async with connected(parts, executors, **options) as handler:
+        if deaf:  # its leases run out while it works, and it does not know: only the server can refuse what it says
+            handler.backend.keeper = Deaf  # type: ignore[method-assign]
         await handler.run()
 
 

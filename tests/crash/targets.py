@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash import struck
+from tests.crash.fired_upon import JOINS, STEPS
 from tests.house.tree import adapters
 
 __all__ = ["TARGETS", "Target"]
@@ -26,7 +27,7 @@ class Target:
     """What workers connect to, and what may be done to it while they work."""
 
     parts: dict[str, Any]
-    """URLs as `TaskHandler.connect` takes them: `queue_url`, and `store` and `barrier` where they are elsewhere."""
+    """URLs as `connected` takes them: `queue_url` or `routes`, and `store` and `barrier` where they are elsewhere."""
     strike: Callable[[], None]
     """Takes the server away, and gives it back with all that it acknowledged; blocks meanwhile."""
 
@@ -68,6 +69,21 @@ def redis_and_postgres(_: Path) -> Generator[Target, None, None]:
         yield Target(parts=parts, strike=lambda: random.choice((soon, kept)).strike())
 
 
+@contextmanager
+def three_servers(folder: Path) -> Generator[Target, None, None]:
+    """Steps on one server, joins and flows on another, all the rest and the store on a third; each is struck alone."""
+    path = folder / "tq.db"
+    with struck.redis() as steps, struck.postgres() as kept:
+        routes = {STEPS: steps.url, JOINS: url_of(path), "*": kept.url}
+        parts = {"routes": routes, "store": kept.url, "barrier": url_of(path)}
+        strikes: tuple[Callable[[], None], ...] = (steps.strike, kept.strike, lambda: lock(path))
+
+        def strike() -> None:
+            random.choice(strikes)()
+
+        yield Target(parts=parts, strike=strike)
+
+
 def url_of(path: Path) -> str:
     """Return a file whose commits survive the death of processes, which is all that dies here; it gives up early."""
     return f"sqlite:///{path}?synchronous=NORMAL&busy_timeout=0.5"
@@ -88,3 +104,4 @@ if "tq_postgres" in adapters():
     TARGETS["postgres"] = postgres
 if {"tq_redis", "tq_postgres"} <= set(adapters()):
     TARGETS["redis and postgres"] = redis_and_postgres
+    TARGETS["three servers"] = three_servers

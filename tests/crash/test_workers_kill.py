@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.fired_upon import KINDS, Notes
+from tests.crash.connected import connected
+from tests.crash.fired_upon import JOINS, KINDS, STEPS, Notes
 from tests.crash.firing import Workers, fire, quiet
 from tests.crash.targets import TARGETS, Target
 from tq import Entity, FlowStep, Join, Task, TaskHandler
@@ -43,9 +44,11 @@ async def given(handler: TaskHandler, account: Account, dice: random.Random) -> 
     account.accept(*await handler.add_tasks(tasks))
     for width in WIDTHS:
         for timeout in (None, 3.0, 60.0):
-            steps = [FlowStep("step", payload={"n": number}) for number in range(width)]
+            steps = [FlowStep("step", queue=STEPS, payload={"n": number}) for number in range(width)]
             entity = Entity("Batch", f"{width}")
-            account.started(await handler.start_flow(steps, join=Join("join"), timeout=timeout, entity=entity))
+            account.started(
+                await handler.start_flow(steps, join=Join("join", queue=JOINS), timeout=timeout, entity=entity)
+            )
 
 
 async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Random) -> None:
@@ -54,8 +57,8 @@ async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Rand
         await asyncio.sleep(0.2)
         try:
             account.accept(*await handler.add_tasks(drawn(dice, 20)))
-            steps = [FlowStep("step", payload={"n": number}) for number in range(dice.randrange(9))]
-            account.started(await handler.start_flow(steps, join=Join("join")))
+            steps = [FlowStep("step", queue=STEPS, payload={"n": number}) for number in range(dice.randrange(9))]
+            account.started(await handler.start_flow(steps, join=Join("join", queue=JOINS)))
         except BackendError:
             continue
 
@@ -71,8 +74,9 @@ async def test_workers_that_die_lose_nothing_and_double_nothing(name: str, tmp_p
 
 async def under_fire(target: Target, notes: Path, dice: random.Random, words: str) -> None:
     account = Notes(notes).account
-    async with TaskHandler.connect(**target.parts) as handler:
-        handler.executors.queue("default")
+    async with connected(target.parts) as handler:
+        for queue in ("default", STEPS, JOINS):
+            handler.executors.queue(queue)
         await given(handler, account, dice)
         workers = Workers(target, notes, 3)
         adding = asyncio.create_task(go_on_adding(handler, account, random.Random(dice.random())))
