@@ -1,14 +1,17 @@
-"""Play one case again, or worlds by their seeds, or everything, and write the report.
+"""Play one case again, or worlds by their seeds; fire at workers with more to do; or play all, and write the report.
 
 python -m tests.crash memory 'one task' die-after 7
 python -m tests.crash seeds 1-500
+python -m tests.crash fire redis 50000 500
 python -m tests.crash report
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import random
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,10 +20,14 @@ from tempfile import TemporaryDirectory
 from tests import servers
 from tests.crash.matrix import Case, play
 from tests.crash.report import FIRST_SEED, REPORT, SEEDS, Tally, play_seeds, render, strike_all, with_summary
+from tests.crash.run import Load, under_fire
+from tests.crash.targets import TARGETS
 from tests.house.tree import ROOT
 from tq.testing import Fault, run_virtual
 
 README = ROOT / "README.md"
+SHOWN = 20
+"""Faults that are told of: of one fault there may be hundreds."""
 
 
 def show(home: str, scenario: str, fault: str = Fault.BEFORE, number: str = "0") -> bool:
@@ -44,6 +51,18 @@ def seeds(span: str) -> bool:
     return not wrong
 
 
+def fire(target: str, tasks: str = "50000", flows: str = "500", shots: str = "100") -> bool:
+    """Fire at four workers that have so much to do: many times what the test of the same name has time for."""
+    seed = int(os.environ.get("TQ_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+    print(f"TQ_SEED={seed}")
+    load = Load(tasks=int(tasks), flows=int(flows), workers=4, shots=int(shots))
+    with TemporaryDirectory() as folder, TARGETS[target](Path(folder)) as struck:
+        found, happened = asyncio.run(under_fire(struck, Path(folder) / "notes", random.Random(seed), load))
+    print("\n".join([f"{target}: {happened}", *found[:SHOWN]]))
+    print(f"{len(found)} faults" if found else "every task has one ending, every join ran with every member once")
+    return not found
+
+
 def report(thinner: str = "1") -> bool:
     """Play everything, or one call in so many of it; write the report, and its summary into the README."""
     tally = Tally(strike_all(int(thinner)), play_seeds(range(FIRST_SEED, FIRST_SEED + SEEDS)), int(thinner))
@@ -60,6 +79,8 @@ def main(*words: str) -> int:
         match words:
             case ("seeds", span):
                 return not seeds(span)
+            case ("fire", target, *numbers):
+                return not fire(target, *numbers)
             case ("report", *thinner):
                 return not report(*thinner)
             case _:

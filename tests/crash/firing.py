@@ -21,9 +21,8 @@ from tq.testing import Account
 __all__ = ["LEASE", "Workers", "fire", "quiet"]
 
 LEASE = 1.5
-SHOTS = 50
-UNDER_FIRE = 60.0
-"""Seconds within which they are fired: on a busy machine there are fewer."""
+LONGEST = 1.2
+"""Seconds per shot within which they are fired: on a busy machine there are fewer."""
 LAST = 60.0
 """Seconds for which nothing may end, once nobody shoots any more, unless everything has."""
 SOME = 5
@@ -94,12 +93,12 @@ class Workers:
 
 
 async def fire(
-    handler: TaskHandler, workers: Workers, target: Target, account: Account, dice: random.Random
+    handler: TaskHandler, workers: Workers, target: Target, account: Account, dice: random.Random, count: int
 ) -> Counter[str]:
     """Bring down whoever comes before the muzzle, and cancel and redrive flows amid that; return how often."""
     loop, shots = asyncio.get_running_loop(), Counter[str]()
-    until = loop.time() + UNDER_FIRE
-    while loop.time() < until and shots.total() < SHOTS:
+    until = loop.time() + LONGEST * count
+    while loop.time() < until and shots.total() < count:
         await asyncio.sleep(dice.uniform(0.05, 0.5))
         shots["ended by themselves"] += workers.revive()
         if not (working := workers.working()):
