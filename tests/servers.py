@@ -152,8 +152,8 @@ def folder(server: str) -> Generator[tuple[Path, str | None], None, None]:
 @contextmanager
 def started(
     command: Sequence[object], path: Path, user: str | None, *, signal: str, ready: Callable[[], bool]
-) -> Generator[None, None, None]:
-    """Run a server until the block is left.
+) -> Generator[int, None, None]:
+    """Run a server until the block is left; give the id of the process that keeps it.
 
     Raises:
         RuntimeError: it did not come up; with what it said.
@@ -172,7 +172,7 @@ def started(
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not come up:\n{read(path / 'log')}")
             time.sleep(0.01)
-        yield
+        yield keeper.pid
     finally:
         keeper.stdin.close()
         keeper.wait(STARTING)

@@ -1,11 +1,10 @@
-"""Redis servers that a test may stop, start again, and speak to through a line that can be cut."""
+"""Redis servers that a test may stop and start again."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import which
 from typing import Any, cast
@@ -14,7 +13,7 @@ import redis
 
 from tests.servers import answers, folder, free_port, missing, started
 
-__all__ = ["Cut", "cluster", "cut", "raw", "server_in", "servers_folder"]
+__all__ = ["cluster", "raw", "server_in", "servers_folder"]
 
 
 @contextmanager
@@ -79,53 +78,3 @@ def is_whole(node: Any, nodes: int) -> bool:
     """Tell whether a node knows all the others, and every slot."""
     told: dict[str, str] = node.execute_command("CLUSTER INFO")
     return told["cluster_state"] == "ok" and told["cluster_known_nodes"] == str(nodes)
-
-
-class Cut:
-    """A line to a server; what the server answers may be lost on the way."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.answers_to_lose = 0
-        self.lost = 0
-
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
-        """Carry what is said both ways, until one side is silent for good."""
-        from_server, to_server = await asyncio.open_connection(host, port)
-        try:
-            await asyncio.gather(self._pass(reader, to_server), self._answer(from_server, writer))
-        finally:
-            for end in (writer, to_server):
-                end.close()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if self.answers_to_lose:
-                self.answers_to_lose -= 1
-                self.lost += 1
-                break
-            writer.write(data)
-        writer.close()
-
-
-@asynccontextmanager
-async def cut(address: str) -> AsyncGenerator[Cut, None]:
-    """Run a line to a server."""
-    host, _, port = address.rpartition(":")
-    line = Cut()
-    async with asyncio.TaskGroup() as carrying:
-
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await carrying.create_task(line.carry(reader, writer, host, int(port)))
-
-        listening = await asyncio.start_server(accept, "127.0.0.1", 0)
-        line.port = listening.sockets[0].getsockname()[1]
-        try:
-            yield line
-        finally:
-            listening.close()

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.adapters.lines import line
 from tq import Task, TaskHandler, TaskQueuesManager
 from tq.errors import BackendError, BackendUnavailableError
 from tq.model import (
@@ -302,56 +303,6 @@ async def test_a_listener_whose_connection_is_ended_listens_again(
 # --- a server that goes away ------------------------------------------------------------------------------------------
 
 
-class Way:
-    """A way to the server that can be cut, and opened again."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        host, _, port = url.partition("@")[2].partition("/")[0].partition(":")
-        self._there = (host, int(port))
-        self._server: asyncio.Server | None = None
-        self._port = 0
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    async def open(self) -> str:
-        """Open it, always at the same place; return the URL."""
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self.url.replace(f"{self._there[0]}:{self._there[1]}", f"127.0.0.1:{self._port}")
-
-    async def cut(self) -> None:
-        """End every connection, and let nobody in."""
-        assert self._server is not None
-        self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0.05)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._there)
-        self._writers |= {writer, back}
-
-        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    target.write(data)
-                    await target.drain()
-            target.transport.abort()
-
-        await asyncio.gather(pump(reader, back), pump(there, writer))
-        self._writers -= {writer, back}
-
-
-@asynccontextmanager
-async def way(url: str) -> AsyncGenerator[tuple[Way, str], None]:
-    made = Way(url)
-    through = await made.open()
-    try:
-        yield made, through
-    finally:
-        await made.cut()
-
-
 async def test_a_worker_goes_on_by_itself_when_the_server_is_back(postgres_url: str) -> None:
     """F-01: what ran meanwhile is settled; what was added from elsewhere meanwhile runs."""
     executors = TaskQueuesManager()
@@ -364,21 +315,21 @@ async def test_a_worker_goes_on_by_itself_when_the_server_is_back(postgres_url: 
         return number
 
     async with (
-        way(postgres_url) as (way_, url),
+        line(postgres_url) as through,
         TaskHandler.connect(postgres_url) as elsewhere,
-        TaskHandler.connect(url, executors, backend_options={"poll_interval": 0.2}) as handler,
+        TaskHandler.connect(through.url, executors, backend_options={"poll_interval": 0.2}) as handler,
     ):
         [first] = await handler.add_tasks([slow.task(1)])
         await handler.start()
         await begun.wait()
-        await way_.cut()
+        await through.cut()
         go_on.set()
         [second] = await elsewhere.add_tasks([Task(type="slow", payload=2)])
         with pytest.raises(BackendUnavailableError, match=r"cannot be reached|clos"):
             await handler.backend.queue.counts()
         await asyncio.sleep(0.3)
         assert await elsewhere.task(first).status() == "processing"
-        await way_.open()
+        await through.open()
         assert await elsewhere.task(first).result(timeout=20.0) == 1
         assert await elsewhere.task(second).result(timeout=20.0) == 2
 

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.adapters.redis_servers import Cut, cut, raw
+from tests.adapters.lines import Line, line
+from tests.adapters.redis_servers import raw
 from tq.clock import Clock
 from tq.errors import BackendError, BackendUnavailableError
 from tq.model import (
@@ -39,15 +40,13 @@ def claim(number: int, limit: int = 9) -> Claim:
 
 
 @asynccontextmanager
-async def behind(url: str, clock: Clock) -> AsyncGenerator[tuple[RedisBackend, Cut], None]:
+async def behind(url: str, clock: Clock) -> AsyncGenerator[tuple[RedisBackend, Line], None]:
     """Open a backend at the other end of a line that can be cut."""
-    address = url.partition("//")[2].partition("?")[0].partition("/")[0]
-    async with cut(address) as line:
-        through = url.replace(address, f"127.0.0.1:{line.port}")
+    async with line(url) as through:
         # Opening blocks, and the line is carried by this very loop.
-        backend = await asyncio.to_thread(open_backend, through, clock=clock, timeout=2.0)
+        backend = await asyncio.to_thread(open_backend, through.url, clock=clock, timeout=2.0)
         try:
-            yield backend, line
+            yield backend, through
         finally:
             await backend.close()
 

@@ -5,8 +5,11 @@ Always private ones, whatever the environment names: nobody else's server is to 
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,17 +33,18 @@ class Server:
         path: Path,
         user: str | None,
         *,
-        signal: str,
+        ending: str,
         ready: Callable[[], bool],
     ) -> None:
         self.url = url
         self._command = command
         self._path = path
         self._user = user
-        self._signal = signal
+        self._ending = ending
         self._ready = ready
         self._life = ExitStack()
         self._lives = 0
+        self._keeper = 0
 
     def start(self) -> None:
         """Start it; each life has a folder of its own, which goes with it, for what it says."""
@@ -49,7 +53,8 @@ class Server:
         path.mkdir()
         if self._user is not None:
             shutil.chown(path, self._user)
-        self._life.enter_context(started(self._command, path, self._user, signal=self._signal, ready=self._ready))
+        life = started(self._command, path, self._user, signal=self._ending, ready=self._ready)
+        self._keeper = self._life.enter_context(life)
 
     def end(self) -> None:
         """End it at once: nothing is written that was not written before."""
@@ -60,6 +65,28 @@ class Server:
         self.end()
         time.sleep(random.uniform(0.0, LONGEST))
         self.start()
+
+    @contextmanager
+    def frozen(self) -> Generator[None, None, None]:
+        """Let it stand still until the block is left: it takes connections, and answers nobody."""
+        pids = descendants(self._keeper)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has brought forth, parents first."""
+    told: str = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
+    parents = [(int(child), int(parent)) for child, parent in map(str.split, told.splitlines())]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents if parent == one]
+    return found[1:]
 
 
 @contextmanager
@@ -79,7 +106,7 @@ def redis() -> Generator[Server, None, None]:
             command,
             path,
             user,
-            signal="KILL",
+            ending="KILL",
             ready=lambda: answers(port, b"PING\r\n", b"+PONG"),
         )
         yield from living(server)
@@ -101,7 +128,7 @@ def postgres() -> Generator[Server, None, None]:
             [binaries / "postgres", "-D", data, "-p", port, *options],
             path,
             user,
-            signal="QUIT",  # its own word for this; it takes the file of its process id along
+            ending="QUIT",  # its own word for this; it takes the file of its process id along
             ready=lambda: "ready" in read(data / "postmaster.pid"),
         )
         yield from living(server)
