@@ -15,9 +15,11 @@ from typing import Protocol
 
 from tq.errors import InvalidInputError
 
-__all__ = ["Clock", "SystemClock", "seconds", "to_datetime", "to_instant"]
+__all__ = ["Clock", "SystemClock", "apart", "seconds", "to_datetime", "to_instant"]
 
 
+_APART = 5.0
+"""Seconds by which clocks may differ before it is said: less is lost among the delays of any network."""
 _LAST = 253_402_300_799.0
 """The last second of the year 9999: `datetime.max` as an instant is rounded up beyond it."""
 
@@ -61,6 +63,15 @@ class SystemClock:
 
     def timeout(self, delay: float | None) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(delay)
+
+
+def apart(place: str, theirs: float, ours: float) -> str:
+    """Return what is to be said of a server whose clock is seconds away from ours; "" where it is not."""
+    if abs(ours - theirs) < _APART:
+        return ""
+    which, when = ("ahead of", "later") if ours > theirs else ("behind", "earlier")
+    off = f"the clock here is {abs(ours - theirs):.0f} s {which} that of {place}"
+    return f"{off}: what is added or tried again from here falls due so much {when}; set both by the same time server"
 
 
 def to_datetime(instant: float) -> datetime:

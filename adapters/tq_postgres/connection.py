@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # asyncpg's own classes take no parameters
 else:
     Row = Connection = Lent = Pool = Any
 
-__all__ = ["Connection", "Lent", "Pool", "Row", "connect", "make_pool"]
+__all__ = ["Connection", "Lent", "Pool", "Row", "check_version", "connect", "make_pool"]
+
+_LEAST_VERSION = 13
 
 
 async def connect(settings: PostgresSettings) -> Connection:
@@ -40,7 +42,7 @@ async def connect(settings: PostgresSettings) -> Connection:
 
 
 async def make_pool(settings: PostgresSettings, made: Callable[[Connection], Coroutine[Any, Any, None]]) -> Pool:
-    """Open a pool, with one connection made; `made` is told of each.
+    """Open a pool, which makes connections as they are needed; `made` is told of each.
 
     Raises:
         BackendError: and its branches, as `tq_postgres.errors` maps them.
@@ -50,7 +52,7 @@ async def make_pool(settings: PostgresSettings, made: Callable[[Connection], Cor
         try:
             pool = asyncpg.create_pool(
                 settings.dsn,
-                min_size=1,
+                min_size=0,  # else it logs every try to replace its last one, for as long as the server is away
                 max_size=settings.pool_size,
                 init=cast("Any", made),  # the stubs ask for the name of its argument
                 reset=_leave_as_it_is,
@@ -59,6 +61,17 @@ async def make_pool(settings: PostgresSettings, made: Callable[[Connection], Cor
             return await pool
         except ValueError:  # as above
             raise _unreadable(settings) from None
+
+
+def check_version(place: str, version: tuple[Any, ...]) -> None:
+    """Refuse a server that lacks what the schema needs.
+
+    Raises:
+        ConfigurationError: it is too old.
+    """
+    if version[0] < _LEAST_VERSION:
+        needs = f"tq needs PostgreSQL {_LEAST_VERSION} or newer, for gen_random_uuid()"
+        raise ConfigurationError(f"{needs}; {place} is {version[0]}.{version[1]}")
 
 
 def _options(settings: PostgresSettings) -> dict[str, Any]:

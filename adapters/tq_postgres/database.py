@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tq.clock import Clock
+from tq.clock import Clock, apart
 from tq.errors import BackendError
 
-from .connection import Connection, Pool, Row, make_pool
+from .connection import Connection, Lent, Pool, Row, check_version, make_pool
 from .errors import lost_a_race, mapped
 from .inline import Inline
 from .listener import Listener
@@ -20,6 +21,8 @@ from .settings import PostgresSettings
 from .statement import Statement
 
 __all__ = ["Database"]
+
+log = logging.getLogger("tq.postgres")
 
 RACES = 20
 """How often a transaction that met another one is made again."""
@@ -72,11 +75,15 @@ class Database:
         pool = self._pool or await self._open()
         with mapped(self.place):
             async with pool.acquire() as connection:
-                if now is not None:
-                    await connection.execute(f"SET tq.now = '{now!r}'")
-                elif self._plans_are_old(connection.get_server_pid()):
-                    await connection.execute("DISCARD PLANS")
-                return await connection.fetch(self.schema.sql(text), *args)
+                try:
+                    if now is not None:
+                        await connection.execute(f"SET tq.now = '{now!r}'")
+                    elif self._plans_are_old(connection.get_server_pid()):
+                        await connection.execute("DISCARD PLANS")
+                    return await connection.fetch(self.schema.sql(text), *args)
+                except TimeoutError:
+                    connection.terminate()  # the next one would wait for the end of what was given up
+                    raise
 
     def _plans_are_old(self, pid: int) -> bool:
         now = self.clock.monotonic()
@@ -110,7 +117,7 @@ class Database:
 
         Raises:
             BackendError: and its branches.
-            ConfigurationError: the URL cannot be read.
+            ConfigurationError: the URL cannot be read, or the server is too old.
         """
         if self._pool is not None:
             return
@@ -128,12 +135,20 @@ class Database:
                 try:
                     with mapped(self.place):
                         async with pool.acquire() as connection:
+                            check_version(self.place, connection.get_server_version())
+                            await self._compare_clocks(connection)
                             await self.schema.migrate(connection)
                 except BaseException:
                     pool.terminate()
                     raise
                 self._pool = pool
             return self._pool
+
+    async def _compare_clocks(self, connection: Lent) -> None:
+        """Warn where the server and this machine do not agree on the time."""
+        theirs: float = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        if not self.clock.virtual and (off := apart(self.place, theirs, self.clock.now())):
+            log.warning(off)
 
     async def _made(self, connection: Connection) -> None:
         """Remember the connections of this backend: what they tell of is known here already."""

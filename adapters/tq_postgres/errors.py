@@ -88,7 +88,9 @@ def mapped(place: str) -> Generator[None, None, None]:
     except asyncpg.InternalClientError as error:
         raise BackendError(f"{place}: {error}") from error
     except TimeoutError as error:
-        raise BackendUnavailableError(f"{place} did not answer in time") from error
+        raise BackendUnavailableError(
+            f"{place} did not answer in time; see that it runs and has not too much to do, or raise command_timeout"
+        ) from error
     except OSError as error:
         words = error.strerror or str(error) or type(error).__name__
         raise BackendUnavailableError(

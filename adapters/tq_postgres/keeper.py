@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+from tq.clock import Clock
 from tq.model import Delivery, Renewal
 from tq.ports import Keeper
 
@@ -19,10 +20,15 @@ __all__ = ["OwnKeeper", "SharedKeeper"]
 
 
 class OwnKeeper(Keeper):
-    """Shares nothing with the backend: neither a stalled event loop nor a full pool stops it."""
+    """Shares nothing with the backend: neither a stalled event loop nor a full pool stops it.
 
-    def __init__(self, settings: PostgresSettings) -> None:
+    A server that does not answer is waited for no longer than half of the lease, and asked over another connection
+    then: a third of it may be over before, and there is time for both.
+    """
+
+    def __init__(self, settings: PostgresSettings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._schema = Schema(settings)
         self._connection: Connection | None = None
 
@@ -30,17 +36,27 @@ class OwnKeeper(Keeper):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
+            self._connection = None
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._settings)
         renewing = Renewing([delivery.receipt for delivery in deliveries], lease)
         sql, args = self._schema.sql(renewing.statement.text), renewing.statement.args
-        with mapped(self._settings.place):
-            await self._connection.execute("DISCARD PLANS")  # as `Database` does: the last one was made long ago
-            [row] = await self._connection.fetch(sql, *args)
+        try:
+            with mapped(self._settings.place):
+                async with self._clock.timeout(lease / 2):
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await connect(self._settings)
+                    # As `Database` does: the last plan was made long ago.
+                    await self._connection.execute("DISCARD PLANS")
+                    [row] = await self._connection.fetch(sql, *args)
+        except BaseException:
+            self._leave()
+            raise
         return renewing.answer(row)
 
 

@@ -10,18 +10,21 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from tq.clock import Clock
 from tq.lifecycle import Spawner
 
-from .client import listening
+from .client import Listener, listening
 from .driver import exceptions
 from .settings import RedisSettings
 
 __all__ = ["Bell"]
 
-_PAUSE = 1.0
+PAUSE = 1.0
 """Seconds after which a lost connection is tried again; meanwhile workers look by themselves."""
+LOOK_EVERY = 30.0
+"""Seconds after which a silent connection is asked whether it is still there."""
 
 log = logging.getLogger("tq.redis")
 
@@ -72,15 +75,21 @@ class Bell:
                 await self._hear()
             except (exceptions.RedisError, OSError) as error:
                 log.debug("%s says nothing of what others add: %s", self._settings.place, error)
-            await self._clock.sleep(_PAUSE)
+            await self._clock.sleep(PAUSE)
 
     async def _hear(self) -> None:
+        """Return when nothing is to be heard any more."""
         async with listening(self._settings) as words:
             await words.subscribe(f"{self._settings.root}:bell")
-            async for word in words.listen():
+            while word := await words.get_message(timeout=LOOK_EVERY) or await self._asked(words):
                 # The first word says that others are heard from now on; before it, some may have been missed.
-                if word["type"] == "subscribe" or word["data"] != self._caller:
+                if word["type"] == "subscribe" or (word["type"] == "message" and word["data"] != self._caller):
                     self.ring()
+
+    async def _asked(self, words: Listener) -> dict[str, Any] | None:
+        """Return what a silent line says when it is asked; None if it is silent still."""
+        await words.ping()
+        return await words.get_message(timeout=self._settings.timeout)
 
     async def close(self) -> None:
         """Listen no more."""

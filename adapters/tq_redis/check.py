@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
+from tq.clock import Clock, apart
 from tq.errors import ConfigurationError, ForeignDatabaseError, ReadOnlyDatabaseError
 
 from .client import connect_blocking
@@ -28,8 +29,8 @@ class Found(NamedTuple):
     cluster: bool
 
 
-def look_at(settings: RedisSettings) -> Found:
-    """Ask the server what it is, and warn of what may lose tasks.
+def look_at(settings: RedisSettings, clock: Clock) -> Found:
+    """Ask the server what it is, and warn of what may lose or delay tasks.
 
     Raises:
         ConfigurationError: it is too old, or a numbered database of a cluster is asked for.
@@ -52,6 +53,10 @@ def look_at(settings: RedisSettings) -> Found:
     found = Found(cluster=bool(info.get("cluster_enabled")))
     check_database(settings, found)
     warn(settings.place, info)
+    if "server_time_usec" in info and not clock.virtual:  # servers tell it from version 7.0 on
+        off = apart(settings.place, info["server_time_usec"] / 1e6, clock.now())
+        if off:
+            log.warning(off)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
@@ -33,9 +33,11 @@ class Listener(Protocol):
     async def subscribe(self, *channels: str) -> None:
         """Hear this from now on."""
 
-    def listen(self) -> AsyncIterator[dict[str, Any]]:
-        """Give each word when it comes."""
-        ...
+    async def get_message(self, *, timeout: float) -> dict[str, Any] | None:
+        """Give the next word, or None when there was none for so many seconds."""
+
+    async def ping(self) -> None:
+        """Ask for a word."""
 
 
 class BlockingClient(Protocol):
@@ -79,11 +81,11 @@ class _SocketConnection(_Packing, aio.UnixDomainSocketConnection):
     pass
 
 
-def _options(settings: RedisSettings, timeout: float | None) -> dict[str, Any]:
+def _options(settings: RedisSettings) -> dict[str, Any]:
     return {
         "username": settings.username or None,
         "password": settings.password or None,
-        "socket_timeout": timeout,
+        "socket_timeout": settings.timeout,
         "socket_connect_timeout": settings.timeout,
         "retry_on_error": [exceptions.ConnectionError, exceptions.TimeoutError],  # which newer clients do by themselves
         "protocol": 2,
@@ -100,7 +102,7 @@ def _address(settings: RedisSettings) -> dict[str, Any]:
 def connect(settings: RedisSettings, *, cluster: bool) -> Client:
     """Return a client for the event loop that runs; it takes no more calls at once than there are connections."""
     again = aio_retry.Retry(backoff.ExponentialBackoff(cap=0.5, base=0.02), _TRIALS)
-    options: dict[str, Any] = _options(settings, settings.timeout)
+    options: dict[str, Any] = _options(settings)
     if cluster:
         made = aio.RedisCluster(max_connections=settings.connections, retry=again, **options, **_address(settings))
         return cast("Client", made)
@@ -126,7 +128,7 @@ def connect(settings: RedisSettings, *, cluster: bool) -> Client:
 def connect_blocking(settings: RedisSettings, *, cluster: bool = False) -> BlockingClient:
     """Return a client that blocks."""
     again = retry.Retry(backoff.ExponentialBackoff(cap=0.5, base=0.02), _TRIALS)
-    options: dict[str, Any] = {"retry": again, **_options(settings, settings.timeout), **_address(settings)}
+    options: dict[str, Any] = {"retry": again, **_options(settings), **_address(settings)}
     if cluster:
         return cast("BlockingClient", redis.RedisCluster(**options))
     return cast("BlockingClient", redis.Redis(db=settings.database, **options))
@@ -134,7 +136,7 @@ def connect_blocking(settings: RedisSettings, *, cluster: bool = False) -> Block
 
 @asynccontextmanager
 async def listening(settings: RedisSettings) -> AsyncGenerator[Listener]:
-    """Give what may wait for a word as long as it takes; in a cluster any node will do."""
-    client: Any = aio.Redis(**_options(settings, None), **_address(settings))
+    """Give what hears words; in a cluster any node will do."""
+    client: Any = aio.Redis(**_options(settings), **_address(settings))
     async with client, client.pubsub() as listener:
         yield listener

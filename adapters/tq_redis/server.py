@@ -76,7 +76,7 @@ class Server:
             ForeignDatabaseError: the namespace is another program's, or a newer tq's.
             BackendError: and its branches, when the server cannot be used.
         """
-        server = cls(settings, clock, cluster=look_at(settings).cluster)
+        server = cls(settings, clock, cluster=look_at(settings, clock).cluster)
         client = server._blocking or connect_blocking(settings, cluster=server._cluster)
         try:
             answer = server._inline(client, server._sent("open", (), server.next_call()))

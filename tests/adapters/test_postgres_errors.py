@@ -21,6 +21,7 @@ from tq.errors import (
 )
 from tq.model import Batch, Effects, Message
 from tq_postgres import PostgresBackend, PostgresSettings, open_backend
+from tq_postgres.connection import check_version
 from tq_postgres.errors import ERRORS, WAYS_OUT, translate
 
 pytestmark = pytest.mark.realtime
@@ -151,6 +152,12 @@ def test_an_unknown_option_is_refused_with_those_there_are() -> None:
         open_backend("postgresql://me@here/db", shema="app")
     with pytest.raises(InvalidInputError, match="give postgresql://"):
         open_backend("mysql://me:secret@here/db")
+
+
+def test_a_server_that_is_too_old_is_refused_by_name() -> None:
+    check_version("here", (13, 1, 0, "final", 0))
+    with pytest.raises(ConfigurationError, match=r"tq needs PostgreSQL 13 or newer.*here is 12\.3"):
+        check_version("here", (12, 3, 0, "final", 0))
 
 
 # --- content ----------------------------------------------------------------------------------------------------------

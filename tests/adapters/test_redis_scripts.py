@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 import tq_redis
+from tests.adapters.redis_servers import server_in, servers_folder
+from tests.servers import free_port
+from tq.clock import Clock
+from tq.errors import BackendUnavailableError
+from tq.model import Message
+from tq_redis import open_backend
 from tq_redis.scripts import script
 
 LUA = sorted((Path(tq_redis.__file__).parent / "lua").glob("*.lua"))
@@ -24,3 +32,17 @@ def test_the_script_is_the_same_for_every_caller() -> None:
     """Its name is made of its text: a script that differed from call to call would fill the server."""
     assert script() is script()
     assert len(script().sha) == 40
+
+
+@pytest.mark.realtime
+async def test_a_script_that_the_server_forgot_is_sent_again(clock: Clock) -> None:
+    port = free_port()
+    with servers_folder() as path:
+        with server_in(path, port, appendonly="yes", appendfsync="always"):
+            backend = open_backend(f"redis://127.0.0.1:{port}", clock=clock)
+            await backend.queue.add([Message("a", "q", "t", b"{}", clock.now())])
+        with pytest.raises(BackendUnavailableError, match=f"127.0.0.1:{port}"):
+            await backend.queue.counts()
+        with server_in(path, port, appendonly="yes"):
+            assert await backend.queue.add([Message("a", "q", "t", b"{}", clock.now())]) == ["a"]
+            await backend.close()

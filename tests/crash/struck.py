@@ -90,8 +90,8 @@ def descendants(pid: int) -> list[int]:
 
 
 @contextmanager
-def redis() -> Generator[Server, None, None]:
-    """A Redis server that writes every command to its log before it answers, and is killed."""
+def redis(password: str = "") -> Generator[Server, None, None]:
+    """A Redis server that writes every command to its log before it answers; it may ask for a password."""
     binary = shutil.which("redis-server")
     if binary is None:
         missing("Redis", "redis-server")
@@ -99,15 +99,16 @@ def redis() -> Generator[Server, None, None]:
     with folder("redis") as (path, user):
         port = free_port()
         options = {"port": port, "bind": "127.0.0.1", "dir": path, "save": "", "appendonly": "yes"}
-        options |= {"appendfsync": "always", "maxmemory-policy": "noeviction"}
+        options |= {"appendfsync": "always", "maxmemory-policy": "noeviction", "requirepass": password}
+        enter, welcome = (f"AUTH {password}\r\n".encode(), b"+OK\r\n") if password else (b"", b"")
         command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
         server = Server(
-            f"redis://127.0.0.1:{port}",
+            f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}",
             command,
             path,
             user,
             ending="KILL",
-            ready=lambda: answers(port, b"PING\r\n", b"+PONG"),
+            ready=lambda: answers(port, enter + b"PING\r\n", welcome + b"+PONG"),
         )
         yield from living(server)
 
