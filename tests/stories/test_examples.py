@@ -1,5 +1,6 @@
 """The examples run, and print what they say they print."""
 
+import re
 import runpy
 import sqlite3
 import subprocess
@@ -69,3 +70,12 @@ def test_importing_an_example_runs_nothing(name: str, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / name), run_name="imported")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_adapter_of_somebody_else_stands_on_the_kit_alone() -> None:
+    kit = {"clock", "codec", "errors", "ids", "lifecycle", "model", "ports"}
+    files = sorted((EXAMPLES / "tq_file" / "tq_file").glob("*.py"))
+    used = {name for path in files for name in re.findall(r"^from tq\.(\w+)", path.read_text(), flags=re.MULTILINE)}
+    assert used
+    assert used <= kit
+    assert not [path for path in files if re.search(r"^(from tq import|import tq)", path.read_text(), re.MULTILINE)]
