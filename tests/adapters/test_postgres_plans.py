@@ -48,24 +48,27 @@ class Plans:
         return {
             plan["Query Text"]: node["Relation Name"]
             for plan in self.seen
-            for node in nodes(plan["Plan"])
-            if whole(node)
+            for node, above in nodes(plan["Plan"])
+            if whole(node, above)
         }
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every step of a plan."""
-    yield plan
+def nodes(plan: dict[str, Any], above: str = "") -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield every step of a plan, and of what kind the one above it is."""
+    yield plan, above
     for inner in plan.get("Plans", ()):
-        yield from nodes(inner)
+        yield from nodes(inner, plan["Node Type"])
 
 
-def whole(node: dict[str, Any]) -> bool:
-    """Tell whether a step reads everything; the first rows of an index in its order are no scan."""
+def whole(node: dict[str, Any], above: str) -> bool:
+    """Tell whether a step reads everything; the first rows of an index in its order are no scan.
+
+    An index of some rows only counts too: of what runs there is as much as the workers have slots.
+    """
     if node["Node Type"] == "Seq Scan":
         name: str = node["Relation Name"]
         return name.startswith("tq_") and name not in {"tq_paused", "tq_workers"}  # a handful of rows
-    return "Index" in node["Node Type"] and "Index Cond" not in node and node["Index Name"].endswith("_pkey")
+    return "Index" in node["Node Type"] and "Index Cond" not in node and above not in {"Limit", "LockRows"}
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     WITH gone AS (
         DELETE FROM tq_messages m USING unnest(ids, tokens) WITH ORDINALITY AS u (id, token, place)
-        WHERE m.id = u.id AND m.token = u.token AND m.token <> ''
+        WHERE m.id = u.id AND m.token = u.token AND u.token <> ''
         RETURNING u.place, m.lane
     )
     SELECT array_agg(place), array_agg(lane) FILTER (WHERE lane <> '') INTO hit, lanes FROM gone;
@@ -35,7 +35,7 @@ BEGIN
             attempt = u.attempt, stats = u.stats, unknown_since = u.unknown
         FROM unnest(ids, tokens, run_ats, attempts, all_stats, unknown) WITH ORDINALITY
             AS u (id, token, run_at, attempt, stats, unknown, place)
-        WHERE m.id = u.id AND m.token = u.token AND m.token <> ''
+        WHERE m.id = u.id AND m.token = u.token AND u.token <> ''
         RETURNING u.place
     )
     SELECT array_agg(place) INTO hit FROM back;
@@ -51,7 +51,7 @@ BEGIN
     WITH kept AS (
         UPDATE tq_messages m SET token = '', until = 0, solo = false, ended = m.ended + 1, held = u.flow
         FROM unnest(ids, tokens, flows) WITH ORDINALITY AS u (id, token, flow, place)
-        WHERE m.id = u.id AND m.token = u.token AND m.token <> ''
+        WHERE m.id = u.id AND m.token = u.token AND u.token <> ''
         RETURNING u.place
     )
     SELECT array_agg(place) INTO hit FROM kept;
@@ -63,7 +63,7 @@ CREATE FUNCTION tq_release(ids text[], tokens text[]) RETURNS void
 AS $$
 BEGIN
     UPDATE tq_messages m SET token = '', until = 0, solo = false, ended = m.ended + 1, ready = m.held = ''
-    FROM unnest(ids, tokens) AS u (id, token) WHERE m.id = u.id AND m.token = u.token AND m.token <> '';
+    FROM unnest(ids, tokens) AS u (id, token) WHERE m.id = u.id AND m.token = u.token AND u.token <> '';
     PERFORM tq_wake();
 END $$ LANGUAGE plpgsql :plans;
 
@@ -75,7 +75,7 @@ DECLARE
 BEGIN
     WITH alone AS (
         UPDATE tq_messages m SET solo = true FROM unnest(ids, tokens) WITH ORDINALITY AS u (id, token, place)
-        WHERE m.id = u.id AND m.token = u.token AND m.token <> ''
+        WHERE m.id = u.id AND m.token = u.token AND u.token <> ''
         RETURNING u.place
     )
     SELECT array_agg(place) INTO hit FROM alone;
@@ -90,7 +90,7 @@ DECLARE
 BEGIN
     WITH renewed AS (
         UPDATE tq_messages m SET until = tq_now() + lease FROM unnest(ids, tokens) WITH ORDINALITY AS u (id, token, place)
-        WHERE m.id = u.id AND m.token = u.token AND m.token <> ''
+        WHERE m.id = u.id AND m.token = u.token AND u.token <> ''
         RETURNING u.place, m.cancelled_at
     )
     SELECT array_agg(place), array_agg(place) FILTER (WHERE cancelled_at > 0) INTO hit, cancelled FROM renewed;

@@ -168,7 +168,7 @@ DECLARE
 BEGIN
     WITH gone AS (
         DELETE FROM tq_messages m USING unnest(ids, flows) WITH ORDINALITY AS u (id, flow, place)
-        WHERE m.id = u.id AND m.held = u.flow AND m.held <> ''
+        WHERE m.id = u.id AND m.held = u.flow AND u.flow <> ''
         RETURNING u.place, m.id, m.lane, m.body, m.fence + m.ended AS fence
     ), kept AS (
         UPDATE tq_records r SET body = gone.body, fence = greatest(r.fence, gone.fence)
