@@ -24,7 +24,7 @@ LEASE = 1.5
 LONGEST = 1.2
 """Seconds per shot within which they are fired: on a busy machine there are fewer."""
 LAST = 60.0
-"""Seconds for which nothing may end, once nobody shoots any more, unless everything has."""
+"""Seconds for which nothing may move, once nobody shoots any more, unless everything is over."""
 SOME = 5
 
 
@@ -132,7 +132,7 @@ async def quiet(handler: TaskHandler, workers: Workers) -> None:
     Raises:
         AssertionError: it does not go on; tells of some that is left.
     """
-    left, ended, since = list[object](), -1, handler.clock.monotonic()
+    left, told, since = list[object](), (-1, list[object]()), handler.clock.monotonic()
     while handler.clock.monotonic() - since < LAST:
         await asyncio.sleep(0.5)
         workers.revive()
@@ -140,8 +140,8 @@ async def quiet(handler: TaskHandler, workers: Workers) -> None:
             left = await what_is_left(handler)
             if not left:
                 return
-            if (records := (await handler.backend.store.stats())["records"]) != ended:
-                ended, since = records, handler.clock.monotonic()
+            if (now := ((await handler.backend.store.stats())["records"], left)) != told:
+                told, since = now, handler.clock.monotonic()
     raise AssertionError(f"it does not become quiet: {left}")
 
 

@@ -124,6 +124,9 @@ class Reconciler:
         return written
 
     async def _cancel(self, state: FlowState, now: float, tick: Tick) -> int:
+        if state.remaining <= 0:  # every one of them has ended, and was counted: there is nobody to look for
+            await barrier_of(self._backend).advance(state.id, tidied=True)
+            return 1
         after = self._cancelled.get(state.id, -1)
         found, reached, closed = await cancel_members(self._backend, state, now, after, self._members)
         tick.cancelled += found
