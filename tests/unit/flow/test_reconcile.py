@@ -222,6 +222,17 @@ async def test_members_of_a_flow_whose_deadline_passed_are_cancelled_if_asked_at
     assert (await reconciler(server).tick_due(LATER)).cancelled == 2
 
 
+async def test_nobody_is_looked_for_where_everybody_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    await start(server, 3, cancel_siblings=True)
+    end(server, 0, 1, 2)
+    looked: list[object] = []
+    monkeypatch.setattr("tq.flow.reconcile.cancel_members", looked.append)
+    await reconciler(server).tick_due(LATER)
+    assert looked == []
+    assert server.barrier.states["f"].tidied
+
+
 async def test_cancelling_goes_on_where_the_last_tick_stopped() -> None:
     server = Server()
     await start(server, 50)
