@@ -1,1 +1,1 @@
-"""Measurements: `python -m bench.tasks`, `python -m bench.sqlite_hop`. No test asserts a time."""
+"""Measurements: `python -m bench` (tasks), `bench.backlog`, `bench.sqlite_hop`. No test asserts a time."""

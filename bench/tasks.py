@@ -1,11 +1,13 @@
 """Tasks per second and CPU per task of one process, on each backend, beside the bare loop.
 
-    python -m bench.tasks [--count 50000] [--repeat 3] [--only redis] [--redis URL] [--postgres URL]
+    python -m bench [--count 50000] [--repeat 3] [--backend memory] [--backend sqlite|redis|postgres]
 
 The queue is filled first; then the clock runs from the start of the worker until every task is settled: claimed under a
 lease, its payload checked into a pydantic model, run, and acknowledged. "results" keeps each result for a day. The bare
 loop only creates one asyncio task per unit of work, checks the same payload in it, and awaits it.
-CPU is that of this process; Redis and PostgreSQL, started here when `--only` begins with their name, have their own.
+CPU is that of this process; Redis and PostgreSQL have their own. They are the ones that TQ_TEST_REDIS_URL and
+TQ_TEST_POSTGRES_URL name, and keep what was written there, or private ones: without a flush per commit on PostgreSQL,
+without a log on Redis.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +27,8 @@ from pydantic import BaseModel
 
 from tests import servers
 from tq import Task, TaskHandler, TaskQueuesManager
+
+SERVERS = {"redis": servers.redis, "postgres": servers.postgres}
 
 
 class Payload(BaseModel):
@@ -93,23 +98,17 @@ async def through_tq(url: str, count: int, *, results: bool, options: dict[str, 
         return *took, added
 
 
-def cases(folder: Path, redis: str | None, postgres: str | None) -> Iterator[tuple[str, str, bool, dict[str, object]]]:
-    """Yield (name, url, results, options of the backend)."""
-    yield "memory", "memory://", False, {}
-    yield "memory, results", "memory://", True, {}
-    for synchronous in ("NORMAL", "FULL"):
-        for results in (False, True):
-            name = f"sqlite {synchronous}{', results' if results else ''}"
-            file = folder / f"{synchronous}-{results}-{time.monotonic_ns()}.db"
-            yield name, f"sqlite:///{file}", results, {"synchronous": synchronous}
-    if redis is not None:
-        for results in (False, True):
-            name = f"redis{', results' if results else ''}"
-            yield name, redis, results, {"namespace": f"bench_{time.monotonic_ns()}"}
-    if postgres is not None:
-        for results in (False, True):
-            name = f"postgres{', results' if results else ''}"
-            yield name, postgres, results, {"namespace": f"bench_{time.monotonic_ns()}"}
+def cases(backend: str, folder: Path, url: str) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Yield (name, url, options) for each way in which a backend can be measured."""
+    match backend:
+        case "memory":
+            yield "memory", "memory://", {}
+        case "sqlite":
+            for synchronous in ("NORMAL", "FULL"):
+                file = folder / f"{synchronous}-{time.monotonic_ns()}.db"
+                yield f"sqlite {synchronous}", f"sqlite:///{file}", {"synchronous": synchronous}
+        case _:
+            yield backend, url, {"namespace": f"bench_{time.monotonic_ns()}"}
 
 
 def main() -> None:
@@ -117,36 +116,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--count", type=int, default=50_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--redis", help="URL of a server to use; its keys are left there")
-    parser.add_argument("--postgres", help="URL of a database to use; its tables are left there")
+    parser.add_argument("--backend", action="append", choices=["memory", "sqlite", *SERVERS], help="may be repeated")
     given = parser.parse_args()
+    backends: list[str] = given.backend or ["memory", "sqlite"]
     with contextlib.ExitStack() as stack:
-        redis, postgres = given.redis, given.postgres
-        if redis is None and given.only.startswith("redis"):
-            redis = stack.enter_context(servers.redis())
-        if postgres is None and given.only.startswith("postgres"):
-            postgres = stack.enter_context(servers.postgres())
-        measure(given, redis, postgres)
+        urls = {name: stack.enter_context(SERVERS[name]()) for name in backends if name in SERVERS}
+        measure(backends, urls, given.count, given.repeat)
 
 
-def measure(given: argparse.Namespace, redis: str | None, postgres: str | None) -> None:
+def measure(backends: Sequence[str], urls: Mapping[str, str], count: int, repeat: int) -> None:
     """Run and print every case that was asked for."""
-    base = [asyncio.run(bare(given.count)) for _ in range(given.repeat)]
-    bare_cpu = median(cpu for _, cpu in base) / given.count * 1e6
+    base = [asyncio.run(bare(count)) for _ in range(repeat)]
+    bare_cpu = median(cpu for _, cpu in base) / count * 1e6
     print(f"{'case':<24} {'settled/s':>10} {'CPU µs/task':>12} {'× bare loop':>12} {'added/s':>10}")
-    print(f"{'bare loop':<24} {given.count / median(wall for wall, _ in base):>10,.0f} {bare_cpu:>12.1f} {1:>12.1f}")
+    print(f"{'bare loop':<24} {count / median(wall for wall, _ in base):>10,.0f} {bare_cpu:>12.1f} {1:>12.1f}")
     names: dict[str, list[tuple[float, float, float]]] = {}
-    for _ in range(given.repeat):
+    for _ in range(repeat):
         with tempfile.TemporaryDirectory() as folder:
-            for name, url, results, options in cases(Path(folder), redis, postgres):
-                if given.only in name:
-                    took = asyncio.run(through_tq(url, given.count, results=results, options=options))
+            for backend, results in itertools.product(backends, (False, True)):
+                for case, url, options in cases(backend, Path(folder), urls.get(backend, "")):
+                    name = f"{case}, results" if results else case
+                    took = asyncio.run(through_tq(url, count, results=results, options=options))
                     names.setdefault(name, []).append(took)
     for name, runs in names.items():
         wall, cpu, added = (median(values) for values in zip(*runs, strict=True))
-        micros = cpu / given.count * 1e6
-        speed, adding = given.count / wall, given.count / added
+        micros = cpu / count * 1e6
+        speed, adding = count / wall, count / added
         print(f"{name:<24} {speed:>10,.0f} {micros:>12.1f} {micros / bare_cpu:>12.1f} {adding:>10,.0f}")
 
 
