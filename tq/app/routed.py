@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from tq.errors import ConfigurationError, ContentRefusedError, InvalidInputError
+from tq.errors import BackendError, ConfigurationError, ContentRefusedError, InvalidInputError
 from tq.model import Claim, Message, Rearm, Receipt, Renewal, Whereabouts
 from tq.ports import Claimed, Guarantees, MessageQueue
 
 __all__ = ["RoutedQueue"]
+
+log = logging.getLogger("tq")
 
 OTHERS = "*"
 REMEMBERED = 100_000
@@ -105,30 +108,44 @@ class RoutedQueue(MessageQueue):
         return taken
 
     async def claim(self, claim: Claim) -> Claimed:
-        """Claim from each broker its share; what some leave goes to those that have more."""
+        """Claim from each broker its share; what some leave goes to those that have more.
+
+        Of brokers that are away nothing comes; what others have handed out meanwhile must not be forgotten with that.
+
+        Raises:
+            BackendError: all of them are away.
+        """
         asked = self._by_broker(claim.queues)
         if not asked:
             return Claimed([])
         self._first = (self._first + 1) % len(asked)
-        haul = Claimed([])
-        full, haul = await self._claim_from(asked[self._first :] + asked[: self._first], claim, haul)
+        haul, errors = Claimed([]), list[BackendError]()
+        full, haul = await self._claim_from(asked[self._first :] + asked[: self._first], claim, haul, errors)
+        if len(errors) == len(asked):
+            raise errors[0]
         if full and len(haul.deliveries) < claim.limit:
-            _, haul = await self._claim_from(full, claim._replace(token=f"{claim.token}.more"), haul)
+            _, haul = await self._claim_from(full, claim._replace(token=f"{claim.token}.more"), haul, errors)
+        if errors:
+            log.warning("%d of %d brokers cannot be claimed from: %s", len(errors), len(asked), errors[0])
         while len(self._routes) > REMEMBERED:
             self._routes.popitem(last=False)
         return haul._replace(next_due=haul.next_due if len(haul.deliveries) < claim.limit else None)
 
     async def _claim_from(
-        self, asked: Sequence[Served], claim: Claim, haul: Claimed
+        self, asked: Sequence[Served], claim: Claim, haul: Claimed, errors: list[BackendError]
     ) -> tuple[Sequence[Served], Claimed]:
-        """Return those that gave all they were asked for, and the haul with what came."""
+        """Return those that gave all they were asked for, and the haul with what came; add what went wrong."""
         deliveries, next_due = list(haul.deliveries), haul.next_due
         cancelled = list(haul.cancelled)
         full: list[Served] = []
         for number, (part, queues) in enumerate(asked):
             left = claim.after(deliveries)
             limit = -(-left.limit // (len(asked) - number))
-            got = await part.claim(left._replace(queues=queues, limit=limit))
+            try:
+                got = await part.claim(left._replace(queues=queues, limit=limit))
+            except BackendError as error:
+                errors.append(error)
+                continue
             deliveries += got.deliveries
             cancelled += [receipt for receipt in got.cancelled if receipt not in cancelled]
             self._routes.update((delivery.receipt, part) for delivery in got.deliveries)

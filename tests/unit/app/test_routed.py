@@ -8,10 +8,10 @@ import pytest
 
 from tq.app.routed import RoutedQueue
 from tq.clock import Clock
-from tq.errors import ConfigurationError, ContentRefusedError, InvalidInputError
-from tq.memory import MemoryBackend
+from tq.errors import BackendUnavailableError, ConfigurationError, ContentRefusedError, InvalidInputError
+from tq.memory import MemoryBackend, MemoryQueue
 from tq.model import Claim, Message, Rearm, Receipt
-from tq.ports import MessageQueue
+from tq.ports import Claimed, MessageQueue
 
 
 class Brokers:
@@ -162,3 +162,34 @@ async def test_one_broker_under_two_names_is_asked_once(clock: Clock) -> None:
     assert len((await routed.claim(claim(2))).deliveries) == 2
     assert len(await routed.list(None, "", 10)) == 2
     await routed.close()
+
+
+class Away(MemoryQueue):
+    """A broker that may be away."""
+
+    away = False
+
+    async def claim(self, claim: Claim) -> Claimed:
+        if self.away:
+            raise BackendUnavailableError(f"{self.name} cannot be reached")
+        return await super().claim(claim)
+
+
+@pytest.mark.parametrize("missing", ["a", "b"])
+async def test_what_one_broker_handed_out_is_not_forgotten_because_another_is_away(clock: Clock, missing: str) -> None:
+    """Its lease would run out, and count as a crash of a task that nobody has seen."""
+    brokers = {"a": Away(clock=clock), "b": Away(clock=clock)}
+    routed = RoutedQueue(brokers)
+    there = "ab".replace(missing, "")
+    await routed.add(
+        [Message(f"{name}{number}", name, "t", b"{}", clock.now()) for name in "ab" for number in range(9)]
+    )
+    brokers[missing].away = True
+    first = await routed.claim(claim(4))
+    second = await routed.claim(claim(4, token="w:2"))
+    assert [it.message.id for it in [*first.deliveries, *second.deliveries]] == [
+        f"{there}{number}" for number in range(8)
+    ]
+    brokers[there].away = True
+    with pytest.raises(BackendUnavailableError):
+        await routed.claim(claim(4, token="w:3"))
