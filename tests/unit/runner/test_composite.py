@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,8 +28,10 @@ from tq.model import (
     Place,
     Projection,
     Rearm,
+    Receipt,
     Record,
     Remove,
+    Renewal,
     Settlement,
     State,
     StepStatus,
@@ -720,6 +722,22 @@ async def test_a_part_without_a_home_is_renewed_in_its_own_loop(clock: Clock) ->
 
     await asyncio.to_thread(asyncio.run, renew())
     assert (await backend.queue.locate(["a"]))["a"].lease_until > clock.now() + 500
+
+
+async def test_a_part_that_is_away_takes_no_lease_of_another_one_along(clock: Clock) -> None:
+    class Unreachable(MemoryQueue):
+        async def renew(self, receipts: Sequence[Receipt], lease: float) -> Renewal:
+            raise BackendUnavailableError("away")
+
+    backend = CompositeBackend(Unreachable(clock=clock), MemoryStore(clock=clock), clock=clock)
+    await backend.queue.add([message("a", "plain", clock.now())])
+    await backend.store.put([(message("b", "plain", clock.now()), "")])
+    deliveries = await take(backend)
+    assert len(deliveries) == 2
+    async with backend.keeper() as keeper:
+        with pytest.raises(BackendUnavailableError):
+            await keeper.renew(deliveries, 600.0)
+    assert (await backend.store.locate(["b"]))["b"].lease_until > clock.now() + 500
 
 
 async def test_workers_hear_of_what_is_written_and_of_what_the_parts_take(clock: Clock) -> None:

@@ -74,12 +74,25 @@ class BothKeeper(Keeper):
         return self._queue if broker is None else broker(delivery.message.queue)
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> Renewal:
-        lost: list[Receipt] = []
-        cancelled: list[Receipt] = []
+        """Ask all of them at once: one that is away, or silent, must not take the leases of the others along.
+
+        Raises:
+            BackendError: one of them could not be asked; the others have renewed what is theirs.
+        """
+        asked: list[Coroutine[Any, Any, Renewal]] = []
         for part, keeper in self._keepers.values():
             mine = [delivery for delivery in deliveries if self._custodian(delivery) is part]
             if mine:
-                renewal = await keeper.renew(mine, lease)
+                asked.append(keeper.renew(mine, lease))
+        lost: list[Receipt] = []
+        cancelled: list[Receipt] = []
+        errors: list[BaseException] = []
+        for renewal in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(renewal, BaseException):
+                errors.append(renewal)
+            else:
                 lost += renewal.lost
                 cancelled += renewal.cancelled
+        if errors:
+            raise errors[0]
         return Renewal(tuple(lost), tuple(cancelled))
