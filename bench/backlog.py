@@ -3,8 +3,9 @@
     python -m bench.backlog redis|postgres [--waiting 1000000] [--flows 100000] [--tasks 20000] [--repeat 5]
 
 Two namespaces of one server, one of them empty, the other one full, are measured in turn: so many due tasks are added,
-then claimed and acknowledged in hops of a hundred. CPU is that of all processes of the server, as the system counts it
-(Linux). The server is the one that TQ_TEST_REDIS_URL or TQ_TEST_POSTGRES_URL names, if it runs here, or a private one.
+then claimed and acknowledged in hops of a hundred. CPU is that of the processes of the server that serve somebody, as
+the system counts it (Linux); what others of them do meanwhile, such as vacuum behind the filling, stands beside it. The
+server is the one that TQ_TEST_REDIS_URL or TQ_TEST_POSTGRES_URL names, if it runs here, or a private one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import redis as redis_py
@@ -86,16 +87,33 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
-def cpu_of(server: int) -> float:
-    """Return the CPU seconds of a server's processes, those that have ended included."""
-    total = 0
-    for pid in (server, *descendants(server)):
+class Cpu(NamedTuple):
+    """CPU seconds of a server: of those processes that serve somebody, and of all others, the ended ones included."""
+
+    serving: float
+    upkeep: float
+
+    def since(self, before: Cpu, tasks: int) -> Cpu:
+        """Return microseconds per task."""
+        return Cpu(*[(now - then) / tasks * 1e6 for now, then in zip(self, before, strict=True)])
+
+
+def cpu_of(server: int) -> Cpu:
+    serving = upkeep = 0
+    children = descendants(server)
+    for pid in (server, *children):
         try:
             words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            name = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
         except OSError:
             continue  # it ended meanwhile, and is counted with its parent
-        total += sum(map(int, words[11:15] if pid == server else words[11:13]))
-    return total / TICK
+        mine, ended = sum(map(int, words[11:13])), sum(map(int, words[13:15]))
+        if not children or "(" in name:  # PostgreSQL writes there whom a process serves: "postgres: me db host(port)"
+            serving += mine
+        else:
+            upkeep += mine
+        upkeep += ended if pid == server else 0
+    return Cpu(serving / TICK, upkeep / TICK)
 
 
 @asynccontextmanager
@@ -135,18 +153,17 @@ async def measure(kind: str, waiting: int, open_flows: int, tasks: int, repeat: 
         for backend in kinds.values():  # connections, scripts and plans are made
             await backend.queue.add(messages(PORTION, time.time()))
             await drain(backend, PORTION)
-        took: dict[str, list[float]] = {name: [] for name in kinds}
-        print(f"{'CPU of the server, µs/task':<28}{'add':>8}{'claim and acknowledge':>24}")
+        took: dict[str, list[Cpu]] = {name: [] for name in kinds}
+        print(f"{'CPU of the server, µs/task':<28}{'claim and acknowledge':>24}{'its upkeep meanwhile':>24}")
         for _ in range(repeat):
             for name, backend in kinds.items():
-                before = cpu_of(server)
                 for _ in range(0, tasks, PORTION):
                     await backend.queue.add(messages(PORTION, time.time()))
-                added = cpu_of(server)
+                before = cpu_of(server)
                 await drain(backend, tasks)
-                took[name].append((cpu_of(server) - added) / tasks * 1e6)
-                print(f"{name:<28}{(added - before) / tasks * 1e6:>8.1f}{took[name][-1]:>24.1f}")
-        empty, full = median(took["empty"]), median(took["full"])
+                took[name].append(cpu := cpu_of(server).since(before, tasks))
+                print(f"{name:<28}{cpu.serving:>24.1f}{cpu.upkeep:>24.1f}")
+        empty, full = [median(cpu.serving for cpu in took[name]) for name in ("empty", "full")]
         print(f"{kind}: {empty:.1f} µs empty, {full:.1f} µs full: {(full / empty - 1) * 100:+.0f} %")
         for backend in kinds.values():
             await backend.close()
