@@ -24,6 +24,7 @@ from tq.ports import Backend
 
 pytestmark = pytest.mark.realtime
 
+GUESS = "gue55ed"
 MEMBERS = 60
 HELD = 10
 """Tasks that a worker with five slots may hold: as many run as wait for a slot."""
@@ -112,6 +113,20 @@ async def test_workers_go_on_by_themselves_when_the_trouble_is_over(
     warnings = [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING]
     assert all(host in words for words in warnings if "cannot commit" in words), "the worker says whom it waits for"
     assert SECRET not in "\n".join([*traceback.format_exception(error), *warnings])
+
+
+@pytest.mark.parametrize("kind", GUARDED)
+async def test_a_wrong_password_is_named_as_such_and_never_shown(servers: Mapping[str, Guarded], kind: str) -> None:
+    async def ask() -> None:
+        backend = await asyncio.to_thread(connect, servers[kind].url.replace(SECRET, GUESS).rstrip("?&"))
+        try:
+            await backend.queue.counts()
+        finally:
+            await backend.close()
+
+    with pytest.raises(BackendError, match=servers[kind].troubles["refusing"].way_out) as raised:
+        await ask()
+    assert GUESS not in "\n".join(traceback.format_exception(raised.value))
 
 
 # --- a line that falls silent -----------------------------------------------------------------------------------------
