@@ -101,6 +101,6 @@ END $$ LANGUAGE plpgsql :plans;
 CREATE FUNCTION tq_move(asked text, old text, new text, lease float8) RETURNS boolean
 AS $$
 BEGIN
-    UPDATE tq_messages SET token = new, until = tq_now() + lease WHERE id = asked AND token IN (old, new) AND token <> '';
+    UPDATE tq_messages SET token = new, until = tq_now() + lease WHERE id = asked AND token IN (old, new) AND old <> '';
     RETURN FOUND;
 END $$ LANGUAGE plpgsql :plans;
