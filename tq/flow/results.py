@@ -71,7 +71,7 @@ def _flow_results(task: Task[Any]) -> Mapping[str, Any]:
 async def attach_results(
     barrier: FlowBarrierProvider, membership: Membership, *, inline: int = INLINE
 ) -> dict[str, Any]:
-    """Return the payload of a join.
+    """Return the payload of a join; a manifest has no `steps`: who reads them there is stopped, not told of none.
 
     Raises:
         UnknownFlowError: nothing is stored about the flow any more.
@@ -93,7 +93,7 @@ async def attach_results(
         return {"flow_results": {**told, "steps": steps}}
     # Of many results the barrier's own counts are told: to count statuses one by one would be to read them all.
     counts = {"success": state.succeeded, "fail": state.failed, _absent(state).value: state.remaining}
-    return {"flow_results": {**told, "manifest": True, "counts": counts, "steps": []}}
+    return {"flow_results": {**told, "manifest": True, "counts": counts}}
 
 
 async def _inline(barrier: FlowBarrierProvider, state: FlowState, inline: int) -> list[dict[str, Any]] | None:

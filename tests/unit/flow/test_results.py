@@ -122,7 +122,7 @@ async def test_more_results_than_that_are_a_manifest_with_counts() -> None:
     case.barrier.close("f", Verdict.TIMED_OUT)
     told = await case.attached()
     assert told["manifest"] is True
-    assert told["steps"] == []
+    assert "steps" not in told
     assert told["counts"] == {"success": 4, "fail": 0, "open": 1}
     assert told["timed_out"] is True
 
