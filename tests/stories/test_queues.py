@@ -232,3 +232,18 @@ async def test_a_replay_without_ids_takes_no_more_than_its_limit(url: str, clock
         assert len(await h.handler.dead.list()) == 4
         assert len(await h.handler.dead.purge(limit=1)) == 1
         assert len(await h.handler.dead.list()) == 3
+
+
+async def test_all_dead_letters_that_are_named_run_again_or_go(url: str, clock: VirtualClock) -> None:
+    """The cap is for what merely matches: whoever names a hundred and fifty means a hundred and fifty."""
+    executors = TaskQueuesManager()
+
+    @executors.task("work")
+    async def work(payload: int) -> None:
+        raise ValueError("no")
+
+    async with harness(executors, url=url, clock=clock) as h:
+        ids = await h.run(*[work.task(number) for number in range(1_100)])
+        assert sorted(await h.handler.dead.replay(ids[:600])) == sorted(ids[:600])
+        assert sorted(await h.handler.dead.purge(ids[600:])) == sorted(ids[600:])
+        assert not await h.handler.dead.list()

@@ -18,6 +18,9 @@ from .reviving import revive
 
 __all__ = ["DeadLetter", "DeadLetters"]
 
+TOGETHER = 500
+"""Dead letters of one call to the store."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
@@ -96,12 +99,14 @@ class DeadLetters:
         type: str | None = None,
         limit: int = 100,
     ) -> Sequence[str]:
-        """Run these, or at most `limit` of those that match, again; return the ids that will run.
+        """Run these again, or at most `limit` of those that match where none are named; return the ids that will run.
 
         A replayed task is a new generation. It never reopens a flow: for that there is `flow(id).redrive()`.
         """
-        chosen = await self._chosen(ids, queue, type, limit)
-        return await revive(self._backend, chosen, self._clock.now())
+        done = list[str]()
+        for page in await self._chosen(ids, queue, type, limit):
+            done += await revive(self._backend, page, self._clock.now())
+        return done
 
     async def purge(
         self,
@@ -111,13 +116,20 @@ class DeadLetters:
         type: str | None = None,
         limit: int = 100,
     ) -> Sequence[str]:
-        """Forget these, or at most `limit` of those that match; return the ids that are gone."""
-        chosen = await self._chosen(ids, queue, type, limit)
-        return await self._backend.store.forget(chosen)
+        """Forget these, or at most `limit` of those that match where none are named; return the ids that are gone."""
+        done = list[str]()
+        for page in await self._chosen(ids, queue, type, limit):
+            done += await self._backend.store.forget(page)
+        return done
 
     async def _chosen(
         self, ids: Sequence[str] | str | None, queue: str | None, type: str | None, limit: int
-    ) -> Sequence[str]:
-        if ids is not None:
-            return [ids] if isinstance(ids, str) else list(ids)[: whole("limit", limit, least=1)]
-        return [record.task_id for record in await self._records(queue, type, None, limit)]
+    ) -> Sequence[Sequence[str]]:
+        """Return ids in pages, each the work of one call: all that are named, or as many that match as are allowed."""
+        if isinstance(ids, str):
+            chosen: Sequence[str] = [ids]
+        elif ids is not None:
+            chosen = list(dict.fromkeys(ids))
+        else:
+            chosen = [record.task_id for record in await self._records(queue, type, None, limit)]
+        return [chosen[start : start + TOGETHER] for start in range(0, len(chosen), TOGETHER)]
