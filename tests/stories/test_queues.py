@@ -247,3 +247,24 @@ async def test_all_dead_letters_that_are_named_run_again_or_go(url: str, clock: 
         assert sorted(await h.handler.dead.replay(ids[:600])) == sorted(ids[:600])
         assert sorted(await h.handler.dead.purge(ids[600:])) == sorted(ids[600:])
         assert not await h.handler.dead.list()
+
+
+async def test_a_task_cancelled_in_a_paused_queue_ends_unrun_at_the_resume(url: str, clock: VirtualClock) -> None:
+    executors = TaskQueuesManager()
+    ran: list[int] = []
+
+    @executors.task("work")
+    async def work(payload: int) -> None:
+        ran.append(payload)
+
+    async with harness(executors, url=url, clock=clock) as h:
+        await h.handler.queue("default").pause()
+        [task_id] = await h.run(work.task(1))
+        task = h.handler.task(task_id)
+        assert await task.cancel()
+        await h.later(60)
+        assert await task.status() is TaskStatus.SCHEDULED
+        await h.handler.queue("default").resume()
+        await h.drain()
+        assert await task.status() is TaskStatus.CANCELLED
+        assert not ran

@@ -17,7 +17,10 @@ class QueueHandle:
         self.name = name
 
     async def pause(self) -> None:
-        """Stop handing out its tasks, for every worker, until resumed; what runs goes on."""
+        """Stop handing out its tasks, for every worker, until resumed; what runs goes on.
+
+        Nothing of it ends meanwhile but what runs: a waiting task that is cancelled ends, unrun, at the resume.
+        """
         for part in custodies(self._backend):
             await part.pause(self.name, paused=True)
 

@@ -76,6 +76,9 @@ class TaskHandle:
     async def cancel(self) -> bool:
         """Ask the task to end: a waiting one ends unrun, a running one is cancelled, a held one ends with its flow.
 
+        It ends when a worker takes it in hand: where no worker serves its queue, or the queue is paused, not before
+        one does, and it is resumed.
+
         Returns:
             False when it is not live: it has ended, or never was.
         """
