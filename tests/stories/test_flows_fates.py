@@ -68,7 +68,7 @@ async def test_whoever_waits_for_a_flow_ends_with_it_whatever_it_was_doing(home:
     assert told["flow_id"] == flow_id(parent, born, 0, "#0")
     ended = await second.task(parent).status()
     if fate == "cancelled":
-        assert (told["verdict"], ended) == ("cancelled", TaskStatus.EXECUTED)
+        assert (told["verdict"], ended) == ("cancelled", TaskStatus.CANCELLED)
     else:
         assert entries(told) == [(0, "success", 1)]
         assert (told["verdict"], ended) == ("completed", TaskStatus.EXECUTED)

@@ -128,6 +128,65 @@ async def test_cancelling_the_task_that_waits_cancels_its_flow(url: str, clock: 
         await h.assert_quiet()
 
 
+@pytest.mark.spec("BAR-06", "D-55")
+async def test_a_task_that_waits_is_cancelled_by_its_name_though_its_join_saves_a_part(
+    url: str, clock: VirtualClock
+) -> None:
+    stage = Stage()
+    stage.join_says, stage.join_sleeps = "a part", 20.0
+
+    @stage.executors.executor("parent", store_on_success=True)
+    async def parent(task: Task[Any], actions: Actions) -> None:
+        actions.success_when(actions.start_flow(steps({"sleep": 1e6}, 1), join=Join("join")))
+
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        await h.handler.start()
+        [task_id, late] = await h.add(parent.task(None, entity=Entity("Item", "i-1")), parent.task(None))
+        await clock.sleep(5)
+        task = h.handler.task(task_id)
+        assert await task.cancel()
+        assert await task.cancel(), "it still is about to be"
+        await clock.sleep(60)
+        assert await task.status() is TaskStatus.CANCELLED
+        with pytest.raises(TaskCancelledError):
+            await task.result()
+        row = await projection(h.handler, task_id)
+        assert row is not None
+        assert (row.status, row.result) == (TaskStatus.CANCELLED, None)
+        assert not await task.cancel(), "it has ended"
+
+        await h.handler.task(f"{flow_id(late, 0, '#0')}.0").cancel()
+        await clock.sleep(15)  # by then it has heard of it
+        assert not await h.handler.task(late).cancel(), "its flow is complete, the join is about to end it"
+        assert await h.handler.task(late).result(timeout=60) == "a part"
+
+
+@pytest.mark.spec("BAR-06")
+async def test_a_redrive_after_a_cancel_runs_what_waited_for_a_flow_again(url: str, clock: VirtualClock) -> None:
+    stage = Stage()
+
+    @stage.executors.executor("nest", queue="media", store_on_success=True)
+    async def nest(task: Task[Any], actions: Actions) -> None:
+        work = {"sleep": 600.0, "result": "done"}
+        actions.success_when(actions.start_flow(steps(work), join=Join("save")))
+
+    @stage.executors.executor("save")
+    async def save(task: Task[Any], actions: Actions) -> None:
+        actions.success(task, [step.get("result") for step in task.payload["flow_results"]["steps"]])
+
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        await h.handler.start()
+        outer = await h.handler.start_flow([FlowStep("nest", queue="media"), *steps(1)], join=Join("join"))
+        await clock.sleep(5)
+        assert await h.handler.flow(outer).cancel()
+        await clock.sleep(60)
+        assert entries(stage.only) == [(0, "cancelled", None), (1, "success", 1)]
+        assert await h.handler.flow(outer).redrive() == 1
+        await clock.sleep(700)
+        assert entries(stage.told[1]) == [(0, "success", ["done"]), (1, "success", 1)]
+        await h.assert_quiet()
+
+
 @pytest.mark.spec("D-46", "FLOW-24", "INV-05")
 async def test_the_deadline_of_an_outer_flow_ends_the_inner_ones(url: str, clock: VirtualClock) -> None:
     tower = Tower({"sleep": 1e6, "result": 1})
@@ -264,7 +323,7 @@ async def test_a_task_that_waits_has_the_rows_of_any_other(url: str, clock: Virt
             assert (mine.status, mine.error) == (TaskStatus.FAILED, "cannot publish")
             assert (its.status, its.error) == (TaskStatus.FAILED, "cannot publish")
         else:
-            assert mine.status is TaskStatus.FAILED
+            assert (mine.status, mine.error) == (TaskStatus.CANCELLED, "cancelled")
             assert (its.status, its.error) == (TaskStatus.CANCELLED, "flow_cancelled")
 
 

@@ -18,15 +18,16 @@ from tq.model import (
     Succeeded,
     Task,
     TaskStatus,
+    Verdict,
     ending_projection,
 )
 
 from .membership import Membership, entity_of, membership_of
-from .parent import parent_of
+from .parent import Parent, parent_of
 from .results import verdict_of
 from .rows import ended_row
 
-__all__ = ["ending_effects"]
+__all__ = ["ending_effects", "parent_ended"]
 
 
 def ending_effects(task: Task[Any], outcome: Outcome, now: float) -> Effects:
@@ -65,17 +66,21 @@ def _join_ended(task: Task[Any], membership: Membership, outcome: Succeeded | Fa
         now=now,
     )
     confirms = ((membership.flow_id, membership.generation),)
-    return Effects(projections=projections, confirms=confirms, resolves=_parent_ended(membership, outcome, now))
-
-
-def _parent_ended(membership: Membership, outcome: Succeeded | Failed, now: float) -> tuple[Resolve, ...]:
-    """End the held task as the join ended, whatever the verdict was: the join's executor has the last word.
-
-    It is not tried again where it failed: its flow, of the same id, has ended for good.
-    """
     parent = parent_of(membership.meta)
-    if parent is None:
-        return ()
+    resolves = () if parent is None else (parent_ended(parent, membership.flow_id, verdict_of(task), outcome, now),)
+    return Effects(projections=projections, confirms=confirms, resolves=resolves)
+
+
+def parent_ended(
+    parent: Parent, flow_id: str, verdict: Verdict | None, outcome: Succeeded | Failed, now: float
+) -> Resolve:
+    """End the held task as the join ended: its executor has the last word, but for a cancel, which ends both.
+
+    What was cancelled has not been done, whatever its join made of the rest: a redrive runs it again. It is not tried
+    again where it failed: its flow, of the same id, has ended for good.
+    """
+    if verdict is Verdict.CANCELLED:
+        outcome = Failed("cancelled", final=True, status=TaskStatus.CANCELLED)
     task, told = parent.task, dict(parent.task.execution_stats)
     if isinstance(outcome, Failed):
         told["last_error"] = outcome.error
@@ -84,4 +89,4 @@ def _parent_ended(membership: Membership, outcome: Succeeded | Failed, now: floa
     record = parent.keep.record(parent.message, task.fence, outcome, now, stats=stats, member=member)
     row = ending_projection(task, outcome, now=now, discarded=not parent.keep.on_failure)
     effects = Effects(records=(record,) if record else (), projections=(row,) if row else ())
-    return (Resolve(task.id, membership.flow_id, effects + ending_effects(task, outcome, now)),)
+    return Resolve(task.id, flow_id, effects + ending_effects(task, outcome, now))

@@ -263,11 +263,24 @@ def test_the_task_that_waits_fails_with_the_join_s_error_and_keeps_its_body() ->
     assert row_of(resolve.effects).error == "boom"
 
 
-@pytest.mark.parametrize("verdict", [Verdict.ABORTED, Verdict.TIMED_OUT, Verdict.CANCELLED])
+@pytest.mark.parametrize("verdict", [Verdict.ABORTED, Verdict.TIMED_OUT])
 def test_the_join_has_the_last_word_on_the_task_that_waits(verdict: Verdict) -> None:
     """It may have put right what was missing: then the task has succeeded, though its flow has not."""
     (resolve,) = follow(joined(verdict, parent=waiting(Keep(on_success=True))), Succeeded(b"1")).resolves
     assert resolve.effects.records[0].status is TaskStatus.EXECUTED
+
+
+@pytest.mark.parametrize("outcome", [Succeeded(b'"partial"'), Failed("no disk")])
+def test_a_task_whose_flow_was_cancelled_is_cancelled_whatever_the_join_makes_of_it(outcome: Outcome) -> None:
+    """It was not done: as an executed one nobody would ever run it again."""
+    meta = {"flow_id": "outer", "step_index": 4, "total_steps": 9}
+    ended = waiting(Keep(on_success=True), id="outer.4", metadata={"flow_meta": meta})
+    (resolve,) = follow(joined(Verdict.CANCELLED, parent=ended), outcome).resolves
+    (record,) = resolve.effects.records
+    assert (record.status, record.result, record.dead) == (TaskStatus.CANCELLED, None, False)
+    assert record.body == ended.body, "a redrive runs it again"
+    assert row_of(resolve.effects).status is TaskStatus.CANCELLED
+    assert resolve.effects.marks == (Mark("outer", 4, StepStatus.CANCELLED, 0, None, "cancelled"),)
 
 
 def test_what_the_task_that_waits_does_not_want_kept_is_not_kept() -> None:

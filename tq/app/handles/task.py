@@ -74,13 +74,13 @@ class TaskHandle:
         raise TaskFailedError(self.id, record.error or f"task {self.id} {record.status}")
 
     async def cancel(self) -> bool:
-        """Ask the task to end: a waiting one ends unrun, a running one is cancelled, a held one ends with its flow.
+        """Ask the task to end: a waiting one ends unrun, a running one is cancelled, a held one with its flow.
 
         It ends when a worker takes it in hand: where no worker serves its queue, or the queue is paused, not before
         one does, and it is resumed.
 
         Returns:
-            False when it is not live: it has ended, or never was.
+            False when it is too late: it has ended, or never was, or its flow is decided and about to end it.
         """
         live = await locate(self._backend, self.id)
         if live is None:
@@ -89,11 +89,16 @@ class TaskHandle:
             verdict = (live.held_by, Verdict.CANCELLED, "its task was cancelled")
             for state in await close_flows(self._backend, [verdict], self._clock.now()):
                 await self._told(state)
-            return True
+            return await self._is_cancelled(live.held_by)
         for part in custodies(self._backend):
             if await part.cancel([self.id]):
                 return True
         return False
+
+    async def _is_cancelled(self, flow_id: str) -> bool:
+        barrier = self._backend.barrier
+        state = None if barrier is None else (await barrier.get([flow_id])).get(flow_id)
+        return state is not None and state.verdict is Verdict.CANCELLED
 
     async def retry(self) -> None:
         """Run a failed task again, in a new generation.
