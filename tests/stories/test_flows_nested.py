@@ -250,28 +250,51 @@ async def test_a_tower_survives_a_worker_killed_on_each_level(url: str, clock: V
 
 
 @pytest.mark.spec("D-52", "INV-05")
-async def test_a_task_that_waits_in_its_second_attempt_for_the_flow_of_its_first_ends_too(
-    url: str, clock: VirtualClock
+@pytest.mark.parametrize("first", ["fails", "is put off"])
+@pytest.mark.parametrize("how", ["success", "fail"])
+@pytest.mark.parametrize("lasts", [0.0, 40.0], ids=["over", "open"])
+async def test_who_waits_in_its_second_attempt_for_the_flow_of_its_first_ends_like_any_other(
+    url: str, clock: VirtualClock, first: str, how: str, lasts: float
 ) -> None:
-    """The join was made when nobody waited: the reconciler finds the task that does."""
+    """The join was made when nobody waited, and may have ended before anybody did."""
     stage = Stage()
 
-    @stage.executors.executor("parent", retries=1, backoff=Backoff(base=30, jitter=0), store_on_success=True)
+    @stage.executors.executor("parent", queue="media", retries=1, backoff=Backoff(base=30, jitter=0))
     async def parent(task: Task[Any], actions: Actions) -> None:
-        flow = actions.start_flow(steps("a"), join=Join("join"))
-        if task.attempt == 0:
+        flow = actions.start_flow(steps({"sleep": lasts}), join=Join("inner"))
+        if task.fence > 1:
+            actions.success_when(flow)
+        elif first == "fails":
             actions.fail(task, "not yet")
         else:
-            actions.success_when(flow)
+            actions.reschedule(30.0)
+
+    @stage.executors.executor("inner", store_on_failure=False, result_ttl=3600.0)
+    async def inner(task: Task[Any], actions: Actions) -> None:
+        if how == "fail" and not stage.told:
+            actions.fail(task, "cannot publish")
+        else:
+            actions.success(task, "joined")
 
     async with harness(stage.executors, url=url, clock=clock) as h:
         await h.handler.start()
-        [task_id] = await h.add(parent.task(None))
-        await clock.sleep(40)
-        assert await h.handler.task(task_id).status() is TaskStatus.PROCESSING
-        assert await h.handler.task(task_id).result(timeout=120) == "joined"
-        assert len(stage.told) == 1
-        assert set(stage.runs.values()) == {1}
+        member = FlowStep("parent", queue="media", payload="p", entity=Entity("Item", "i-1"))
+        outer = await h.handler.start_flow([member, *(steps(1) * 3)], join=Join("join"))
+        await clock.sleep(50)
+        row = await projection(h.handler, f"{outer}.0")
+        assert row is not None
+        if how == "success":
+            assert entries(stage.only)[0] == (0, "success", "joined")
+            assert (row.status, row.result) == (TaskStatus.EXECUTED, b'"joined"')
+            return
+        assert entries(stage.only)[0] == (0, "fail", "cannot publish")
+        assert (row.status, row.error) == (TaskStatus.FAILED, "cannot publish")
+        letters = {letter.task_id: letter.payload for letter in await h.handler.dead.list()}
+        assert letters[f"{outer}.0"] == "p", "a dead letter, with its body"
+        assert await h.handler.flow(outer).redrive() == 1
+        await clock.sleep(100)
+        assert entries(stage.told[1])[0] == (0, "success", "joined")
+        assert (await h.handler.backend.store.stats())["outgoing"] == 0
         await h.assert_quiet()
 
 

@@ -204,7 +204,7 @@ class Station(Service):
         tick = await self._reconciler.tick_due()
         for state in tick.closed:
             await self._events.flow_closed(state)
-        if tick.closed or tick.dispatched or tick.spread or tick.cancelled:
+        if tick.closed or tick.dispatched or tick.spread or tick.cancelled or tick.woken:
             self._stir()
         self._behind = tick.more
         return tick.more

@@ -84,8 +84,7 @@ def parent_ended(
     task, told = parent.task, dict(parent.task.execution_stats)
     if isinstance(outcome, Failed):
         told["last_error"] = outcome.error
-    place, stats = membership_of(task), dumps(told) if told else b""
-    member = place is not None and not place.is_join
+    member, stats = membership_of(task) is not None, dumps(told) if told else b""
     record = parent.keep.record(parent.message, task.fence, outcome, now, stats=stats, member=member)
     row = ending_projection(task, outcome, now=now, discarded=not parent.keep.on_failure)
     effects = Effects(records=(record,) if record else (), projections=(row,) if row else ())

@@ -14,6 +14,7 @@ from .membership import membership_of
 from .plan import plan_flow
 from .results import attach_results
 from .rows import verdict_rows
+from .waiting import may_be_unknown, waiting_note
 
 __all__ = ["FlowMiddleware"]
 
@@ -35,6 +36,8 @@ class FlowMiddleware(Continuation, Attachment):
         for request in ended.flows:
             parent = ended if ended.outcome == Deferred(request.id) else None
             effects += plan_flow(request, now=ended.now, origin=ended.task, parent=parent)
+        if isinstance(ended.outcome, Deferred) and may_be_unknown(ended.task):
+            effects += Effects(outgoing=(waiting_note(ended, ended.outcome.flow_id),))
         return effects + ending_effects(ended.task, ended.outcome, ended.now) if ended.final else effects
 
     async def attach(self, task: Task[Any]) -> object:

@@ -16,7 +16,7 @@ from tq.model import Ended, Entity, Keep, Message, Task
 from .membership import membership_of
 from .results import verdict_word
 
-__all__ = ["Parent", "parent_of", "parent_words"]
+__all__ = ["Parent", "parent_of", "parent_words", "read_parent"]
 
 
 class Parent(NamedTuple):
@@ -60,9 +60,11 @@ def parent_words(ended: Ended) -> dict[str, Any]:
 def parent_of(meta: Mapping[str, Any]) -> Parent | None:
     """Return the task that waits for a join's flow, or None."""
     words = meta.get("parent")
-    if not isinstance(words, Mapping):
-        return None
-    told = cast("Mapping[str, Any]", words)
+    return read_parent(cast("Mapping[str, Any]", words)) if isinstance(words, Mapping) else None
+
+
+def read_parent(told: Mapping[str, Any]) -> Parent:
+    """Return the task that `parent_words` told of."""
     metadata: dict[str, Any] = {}
     if "flow_meta" in told:
         metadata["flow_meta"] = told["flow_meta"]

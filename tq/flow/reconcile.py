@@ -15,7 +15,7 @@ from .close import barrier_of, close_flows, dispatch_joins
 from .repair import LOST_AFTER, Repaired, Suspect, repair
 from .results import missing
 from .spread import cancel_members, cancels_members, spread_members
-from .waiting import end_forgotten
+from .waiting import end_forgotten, end_told
 
 __all__ = ["Reconciler", "Tick"]
 
@@ -42,8 +42,10 @@ class Tick:
     """Members that were nowhere, written again from their plan."""
     lost: int = 0
     """Members that were nowhere, for good."""
+    woken: int = 0
+    """Held tasks that were ended because a note told of them and their flow is over."""
     resolved: int = 0
-    """Held tasks that were ended because their flow is over."""
+    """Held tasks that nobody had told of, ended because their flow is over."""
     more: bool = False
     """Whether work was left for the next tick: call again soon."""
 
@@ -86,7 +88,7 @@ class Reconciler:
     # --- what must be done now ----------------------------------------------------------------------------------------
 
     async def tick_due(self, now: float | None = None) -> Tick:
-        """Do what is due: deadlines, joins not known to be sent, plans to spread, members to cancel.
+        """Do what is due: deadlines, joins not known to be sent, plans to spread, members to cancel, tasks that waited.
 
         Raises:
             BackendUnavailableError: the next tick does the rest.
@@ -107,6 +109,10 @@ class Reconciler:
                 budget -= await self._guarded(state, self._spread, now, tick)
             if cancels_members(state) and not state.tidied:
                 budget -= await self._guarded(state, self._cancel, now, tick)
+        woken = await end_told(self._backend, now)
+        tick.woken = woken.ended
+        tick.closed += woken.closed
+        tick.more |= bool(woken.ended)
         return tick
 
     async def _deadlines(self, states: list[FlowState], now: float, tick: Tick) -> None:

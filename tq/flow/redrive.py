@@ -24,7 +24,7 @@ def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> 
     """Return what opens the next generation: its join, its deadline `timeout` seconds from now, its members' stats.
 
     Only one caller succeeds with it: a flow that is not exactly one generation behind stays as it is. The task that
-    waited for the flow was ended by the first verdict and is not ended again, so that the new join knows of none.
+    waited for the flow was ended by the first verdict; the new join knows of it, too, and finds it held no more.
 
     Raises:
         FlowStateError: the flow is open, its join is not on its way yet, or every member succeeded.
@@ -66,7 +66,7 @@ async def redriven_rows(backend: Backend, state: FlowState, now: float) -> tuple
 def _join(state: FlowState, generation: int, now: float, deadline: float | None) -> Message:
     held = state.flow.join
     metadata = cast("dict[str, Any]", decode_body(held.body)["metadata"])
-    words = {name: value for name, value in metadata["flow_meta"].items() if name not in {"parent", "deadline"}}
+    words = {name: value for name, value in metadata["flow_meta"].items() if name != "deadline"}
     words["generation"] = generation
     if deadline is not None:
         words["deadline"] = deadline

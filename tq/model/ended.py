@@ -36,7 +36,8 @@ class Keep:
     ) -> Record | None:
         """Return the record of this final outcome, or None when nothing is to be kept.
 
-        A `member` of a flow is recorded on failure whatever the options say: a redrive needs its body.
+        A `member` of a flow, and its join, are recorded on failure whatever the options say: a redrive needs the body,
+        and who waits for the flow is told how it ended.
         """
         result = error = body = None
         dead = False

@@ -96,8 +96,7 @@ def settle(
     meta = task.flow_meta if task is not None else None
     effects = NO_EFFECTS
     if final:
-        member = meta is not None and not meta.get("is_join")
-        record = policy.keep.record(message, delivery.fence, outcome, now, stats=stats, member=member)
+        record = policy.keep.record(message, delivery.fence, outcome, now, stats=stats, member=meta is not None)
         if record is not None:
             effects = Effects(records=(record,))
     if said.children:

@@ -184,9 +184,9 @@ RECONCILING = (
         by=story("flows_wide", "a_worker_killed_while_it_spreads_is_followed_by_another[memory]"),
     ),
     mutant(
-        "a held task whose flow is over is left",
+        "nobody reads of held tasks whose flow does not know them",
         "tq/flow/waiting.py",
-        ("    if held:\n", "    if not held:\n"),
-        by=story("flows_nested", "a_task_that_waits_in_its_second_attempt_for_the_flow_of_its_first_ends_too"),
+        ("outgoing(TOPIC, PAGE)", 'outgoing("nothing", PAGE)'),
+        by=story("flows_nested", "who_waits_in_its_second_attempt_for_the_flow_of_its_first_ends_like_any_other"),
     ),
 )

@@ -24,6 +24,7 @@ from tq.model import (
     Mark,
     Member,
     Message,
+    Outgoing,
     Record,
     State,
     StepResult,
@@ -224,6 +225,17 @@ class Part:
             self._server.add(message)
         return done
 
+    async def outgoing(self, topic: str, limit: int) -> Sequence[Outgoing]:
+        return [note for note in self._server.notes.values() if note.topic == topic][:limit]
+
+    async def put_outgoing(self, notes: Sequence[Outgoing]) -> None:
+        for note in notes:
+            self._server.notes.setdefault(note.id, note)
+
+    async def sent(self, notes: Sequence[Outgoing]) -> None:
+        for note in notes:
+            del self._server.notes[note.id]
+
     async def chunk(self, plan: str, number: int) -> Chunk | None:
         return self._server.chunks.get((plan, number))
 
@@ -241,6 +253,7 @@ class Server:
         self.barrier = Barrier(self)
         self.kept: dict[str, Record] = {}
         self.chunks: dict[tuple[str, int], Chunk] = {}
+        self.notes: dict[str, Outgoing] = {}
         self.sent: dict[str, Message] = {}
         """Every message that was ever inserted."""
         self.cancelled: list[str] = []

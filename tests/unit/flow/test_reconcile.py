@@ -7,10 +7,11 @@ import pytest
 
 from tests.unit.flow.doubles import NOW, Server, place_of, request_of
 from tq.clock import SystemClock
-from tq.codec import dumps
+from tq.codec import dumps, message_of
 from tq.errors import BackendUnavailableError, InvalidInputError
 from tq.flow import Reconciler, plan_flow, split_wide
 from tq.flow.membership import generation_stats
+from tq.flow.waiting import waiting_note
 from tq.ids import join_id, step_id
 from tq.model import (
     Batch,
@@ -18,6 +19,7 @@ from tq.model import (
     Ended,
     Entity,
     FlowState,
+    Keep,
     Mark,
     Member,
     Record,
@@ -540,9 +542,16 @@ def test_a_negative_grace_is_refused() -> None:
 # --- held tasks -------------------------------------------------------------------------------------------------------
 
 
-async def held_by_an_old_flow(server: Server, task_id: str = "p-1", **record: Any) -> None:
-    """A task is held by flow "inner", whose join ended long ago and knows of no parent."""
-    await start(server, 1, id="inner")
+def waiting(task_id: str = "p-1", **fields: Any) -> Ended:
+    """Return the ending of a task that waits for flow "inner"."""
+    task = Task[Any](type="t", id=task_id, entity=Entity("Item", "i"), fence=2, **fields)
+    body = message_of(task, b'{"item":1}', NOW).body
+    return Ended(task=task, outcome=Deferred("inner"), final=False, now=NOW, keep=Keep(on_success=True), body=body)
+
+
+async def over(server: Server, task_id: str = "p-1", *, parent: Ended | None = None, **record: Any) -> None:
+    """A task is held by flow "inner", whose join ended before."""
+    await start(server, 1, id="inner", parent=parent)
     end(server, 0, flow="inner")
     inner = server.barrier.states["inner"]
     server.barrier.states["inner"] = replace(inner, confirmed=True, closed_at=NOW + 10)
@@ -552,37 +561,82 @@ async def held_by_an_old_flow(server: Server, task_id: str = "p-1", **record: An
         server.kept[join_id("inner", 0)] = record_of(0)._replace(task_id=join_id("inner", 0), **record)
 
 
-@pytest.mark.parametrize(
-    ("record", "status"),
-    [
-        ({}, TaskStatus.EXECUTED),
-        ({"result": b"7"}, TaskStatus.EXECUTED),
-        ({"status": TaskStatus.FAILED, "error": "boom"}, TaskStatus.FAILED),
-    ],
-)
+ENDINGS = [
+    ({}, TaskStatus.EXECUTED),
+    ({"result": b"7"}, TaskStatus.EXECUTED),
+    ({"status": TaskStatus.FAILED, "error": "boom"}, TaskStatus.FAILED),
+]
+
+
+@pytest.mark.parametrize(("record", "status"), ENDINGS)
 async def test_a_held_task_whose_flow_is_over_ends_as_its_join_did(record: dict[str, Any], status: TaskStatus) -> None:
     server = Server()
-    await held_by_an_old_flow(server, **record)
+    await over(server, parent=waiting(), **record)
     assert (await reconciler(server).tick_quiet(NOW + 69)).resolved == 0
     assert (await reconciler(server).tick_quiet(NOW + 70)).resolved == 1
     assert "p-1" not in server.store.live
     kept = server.kept["p-1"]
     assert (kept.status, kept.result, kept.error) == (status, record.get("result"), record.get("error"))
+    assert [row.status for row in server.written[-1].projections] == [status]
+
+
+@pytest.mark.parametrize(("record", "status"), ENDINGS)
+async def test_a_held_task_that_its_flow_does_not_know_ends_by_its_note(
+    record: dict[str, Any], status: TaskStatus
+) -> None:
+    server = Server()
+    await over(server, **record)
+    await server.store.put_outgoing([waiting_note(waiting(), "inner")])
+    assert (await reconciler(server).tick_quiet(LATER)).resolved == 0
+    tick = await reconciler(server).tick_due(NOW + 10)
+    assert (tick.woken, tick.more) == (1, True)
+    kept = server.kept["p-1"]
+    assert (kept.status, kept.result, kept.error) == (status, record.get("result"), record.get("error"))
+    assert bool(kept.body) == kept.dead == (status is TaskStatus.FAILED), "a dead letter like any other"
+    assert (await reconciler(server).tick_due(NOW + 11)).woken == 0
+    assert not server.notes
 
 
 async def test_a_held_task_whose_join_is_alive_waits_for_it() -> None:
     server = Server()
-    await held_by_an_old_flow(server)
+    await over(server, parent=waiting())
+    await server.store.put_outgoing([waiting_note(waiting(), "inner")])
     server.add(server.barrier.states["inner"].flow.join)
     assert (await reconciler(server).tick_quiet(LATER)).resolved == 0
+    assert (await reconciler(server).tick_due(LATER)).woken == 0
+    assert server.notes
+
+
+async def test_a_note_of_a_task_that_ended_otherwise_is_dropped() -> None:
+    server = Server()
+    await over(server)
+    server.store.live["p-1"] = server.store.live["p-1"]._replace(generation=1, state=State.WAITING, held_by="")
+    await server.store.put_outgoing([waiting_note(waiting(), "inner"), waiting_note(waiting("gone"), "inner")])
+    assert (await reconciler(server).tick_due(LATER)).woken == 0
+    assert not server.notes
+
+
+async def test_notes_of_tasks_that_wait_long_do_not_stand_before_others() -> None:
+    server = Server()
+    await over(server)
+    for number in range(500):
+        await server.store.put_outgoing([waiting_note(waiting(f"w-{number}"), "open")])
+        server.store.live[f"w-{number}"] = server.store.live["p-1"]._replace(id=f"w-{number}", held_by="open")
+    await server.store.put_outgoing([waiting_note(waiting(), "inner")])
+    assert (await reconciler(server).tick_due(LATER)).woken == 0
+    assert (await reconciler(server).tick_due(LATER)).woken == 1
+    assert (await reconciler(server).tick_due(LATER)).woken == 0
+    assert len(server.notes) == 500
 
 
 async def test_a_held_step_counts_in_its_own_flow_when_it_is_ended_so() -> None:
     server = Server()
     await start(server, 2)
-    await held_by_an_old_flow(server, step_id("f", 1), result=b"7")
+    step = {"flow_meta": {"flow_id": "f", "step_index": 1, "total_steps": 2}}
+    await over(server, step_id("f", 1), result=b"7")
+    await server.store.put_outgoing([waiting_note(waiting(step_id("f", 1), metadata=step), "inner")])
     server.queue.live.pop(step_id("f", 1))
     end(server, 0)
-    tick = await reconciler(server).tick_quiet(LATER)
+    tick = await reconciler(server).tick_due(LATER)
     assert server.barrier.results["f"][1].result == b"7"
     assert [state.id for state in tick.closed] == ["f"], "events are told of it"

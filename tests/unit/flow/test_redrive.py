@@ -53,10 +53,11 @@ def test_members_are_told_the_generation_in_which_they_count_and_its_deadline() 
     assert loads(reopen.stats) == {"flow_generation": 1, "flow_deadline": NOW + 30}
 
 
-def test_the_task_that_waited_is_not_ended_twice() -> None:
+def test_the_new_join_knows_of_the_task_that_waited_in_case_it_waits_still() -> None:
+    """Where the first verdict has ended it, it is held by nobody, and is not touched again."""
     join = task_in(plan_redrive(closed(), NOW).join)
     effects = FlowMiddleware(None).follow(Ended(task=join, outcome=Succeeded(b"1"), final=True, now=NOW))
-    assert effects.resolves == ()
+    assert [(it.task_id, it.flow_id) for it in effects.resolves] == [("p-1", "f")]
     assert effects.confirms == (("f", 1),)
 
 

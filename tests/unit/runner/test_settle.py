@@ -128,14 +128,16 @@ def test_a_failure_without_words_leaves_the_last_error_alone() -> None:
     assert stats(settle(delivery(message()._replace(stats=before)), Failed(""), Policy(), NOW))["last_error"] == "old"
 
 
-def test_a_failure_that_is_not_to_be_kept_is_kept_for_members_only() -> None:
+def test_a_failure_that_is_not_to_be_kept_is_kept_for_members_and_joins() -> None:
+    """A redrive needs their bodies; and who waits for a flow is told by its join's record how it ended."""
     policy = Policy(keep=Keep(on_failure=False))
     assert settle(delivery(), Failed("no"), policy, NOW).effects is NO_EFFECTS
     member = message(metadata={"flow_meta": {"flow_id": "f", "step_index": 0, "total_steps": 1}})
     settled = settle(delivery(member), Failed("no"), policy, NOW, task=task_of(decode_body(member.body)))
     assert len(settled.effects.records) == 1
     join = message(metadata={"flow_meta": {"flow_id": "f", "is_join": True}})
-    assert not settle(delivery(join), Failed("no"), policy, NOW, task=task_of(decode_body(join.body))).effects.records
+    settled = settle(delivery(join), Failed("no"), policy, NOW, task=task_of(decode_body(join.body)))
+    assert len(settled.effects.records) == 1
 
 
 @pytest.mark.spec("D-15")
