@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.stories.flows import Stage, barrier, steps
+from tests.stories.homes import Home
 from tq import Actions, FlowStep, Join, Task, TaskHandler, connect
 from tq.errors import InvalidInputError, UnknownFlowError
 from tq.ids import flow_id
@@ -72,6 +73,25 @@ async def halting(backend: Backend, at: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(backend, "commit", slow)
     yield halted
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("by", ["executor", "handler"])
+@pytest.mark.parametrize("count", [500, 501])
+async def test_a_wide_flow_begins_as_soon_as_a_narrow_one(home: Home, by: str, count: int) -> None:
+    """One step more must not cost a second: who seals a plan does not wait for a round to spread it."""
+    wide = Wide(count)
+    handler = home.handler(wide.executors)
+    await handler.start()
+    await home.clock.sleep(0.5)
+    if by == "executor":
+        await handler.add_tasks([Task(type="fan")])
+    else:
+        await handler.start_flow(wide.members(), join=Join("count"))
+    await home.clock.sleep(0.2)
+    assert wide.ran
+    await home.clock.sleep(60)
+    assert wide.streamed == [count]
+    await handler.close()
 
 
 @pytest.mark.spec("F-18", "FLOW-13", "D-53", "INV-05")

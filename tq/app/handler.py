@@ -285,7 +285,9 @@ class TaskHandler:
         request = flow_request(self._intake, id, steps, join, options, log_context=log_context)
         if key is not None:
             await self._producer.forget_former(request)
-        await self._added(await self._producer.start(request, connection))
+        added = await self._producer.start(request, connection)
+        self._station.spread_soon()
+        await self._added(added)
         return request.id
 
     # --- asking ---------------------------------------------------------------------------------------------------

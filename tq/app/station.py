@@ -32,6 +32,7 @@ from tq.runner.worker import Worker
 
 __all__ = ["Station"]
 
+DUE = "deadlines and joins"
 DUE_EVERY = 1.0
 QUIET_EVERY = 10.0
 PURGE_EVERY = 60.0
@@ -113,6 +114,7 @@ class Station(Service):
             attachment=self._middleware,
             resources=resources,
             long_runs=ManagedRuns(self._manager, self._interrupt),
+            sealed=self.spread_soon,
         )
         self._stack.callback(self._backend.on_change(worker.notify))
         return worker
@@ -194,7 +196,7 @@ class Station(Service):
             Round("retention", PURGE_EVERY, self._purge),
         ]
         if self._reconciler is not None:
-            rounds.insert(0, Round("deadlines and joins", DUE_EVERY, self._due))
+            rounds.insert(0, Round(DUE, DUE_EVERY, self._due))
             rounds.append(Round("looking over open flows", QUIET_EVERY, self._quiet))
         return rounds
 
@@ -208,6 +210,10 @@ class Station(Service):
             self._stir()
         self._behind = tick.more
         return tick.more
+
+    def spread_soon(self) -> None:
+        """A flow was sealed: its members are to be written at once, not at the next round."""
+        self._upkeep.hurry(DUE)
 
     async def _quiet(self) -> bool:
         if self._reconciler is None:

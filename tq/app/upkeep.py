@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -39,14 +40,28 @@ class Upkeep(Service):
         self._clock = clock
         self._rounds = list(rounds)
         self._trouble = trouble
+        self._woken = asyncio.Event()
+
+    def hurry(self, name: str) -> None:
+        """Do this round as soon as possible: there is work for it."""
+        for item in self._rounds:
+            if item.name == name:
+                item.due = self._clock.monotonic()
+        self._woken.set()
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        self._woken.set()
+        await super().stop()
 
     async def _main(self) -> None:
         while not self._stopping.is_set():
+            self._woken.clear()
             await self.go()
             earliest = min((item.due for item in self._rounds), default=0.0)
             try:
                 async with self._clock.timeout(max(earliest - self._clock.monotonic(), 0.01)):
-                    await self._stopping.wait()
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 

@@ -51,10 +51,13 @@ class Note:
 class Committer:
     """Makes hops that end only when everything in them is written, or refused for good."""
 
-    def __init__(self, backend: Backend, clock: Clock, refuse: Refuse) -> None:
+    def __init__(
+        self, backend: Backend, clock: Clock, refuse: Refuse, sealed: Callable[[], None] = lambda: None
+    ) -> None:
         self._backend = backend
         self._clock = clock
         self._refuse = refuse
+        self._sealed = sealed
         self.giving_up = False
         """Set by a stop whose grace is over: an absent backend is then not waited for."""
 
@@ -64,11 +67,13 @@ class Committer:
         Raises:
             BackendError: only when giving up; what was not written stays under its leases.
         """
+        wide = False
         for item in pending:
             effects = item.settlement.effects
             if effects is not NO_EFFECTS and effects.chunks:
                 try:
                     await self._write_chunks(item)
+                    wide = True
                 except ContentRefusedError as error:
                     self._condemn(item, error)
         try:
@@ -78,6 +83,8 @@ class Committer:
         for note in notes:
             if not note.done.done():
                 note.done.set_result(note.solo is None or note.solo not in hop.refused)
+        if wide:
+            self._sealed()
         return hop
 
     async def _commit(self, pending: list[Pending], notes: list[Note], claim: Claim | None) -> Hop:

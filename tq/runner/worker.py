@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import count
@@ -66,7 +66,9 @@ class Worker(Service):
         attachment: Attachment | None = None,
         resources: Resources | None = None,
         long_runs: LongRuns | None = None,
+        sealed: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make a worker; `sealed` is called when a wide plan became a flow, whose members are still to be written."""
         super().__init__()
         self.worker_id = worker_id
         self.queues = tuple(queues)
@@ -77,7 +79,7 @@ class Worker(Service):
         self._clock = clock
         self._continuations = tuple(continuations)
         self._endings = Endings(clock, continuations)
-        self._committer = Committer(backend, clock, self._endings.refused)
+        self._committer = Committer(backend, clock, self._endings.refused, sealed)
         self._slots = Slots(settings.concurrency, executors.registrations())
         self._strangers = Strangers(clock)
         self._pace = Pace(clock, settings.concurrency, backend.poll_interval)
