@@ -125,6 +125,40 @@ async def test_a_step_that_was_replayed_by_hand_and_succeeded_counts_in_a_redriv
         await h.assert_quiet()
 
 
+@pytest.mark.spec("D-50", "FLOW-26", "INV-07")
+@pytest.mark.parametrize("by", ["replay", "retry", "redrive"])
+async def test_a_join_that_alone_failed_runs_again_and_the_row_of_its_flow_tells(
+    url: str, clock: VirtualClock, by: str
+) -> None:
+    stage = Weather()
+    stage.join_says = ValueError("the mail server is down")
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        flow = await stage.begin(h.handler, "ab", entity=Entity("Album", "a-1"))
+        await h.drain()
+        for says in (ValueError("it is still down"), ValueError("still"), "sent"):
+            row = await projection(h.handler, flow)
+            assert row is not None
+            assert (row.status, row.error) == (TaskStatus.FAILED, str(stage.join_says))
+            stage.join_says = says
+            if by == "redrive":
+                assert await h.handler.flow(flow).redrive() == 0
+                with pytest.raises(FlowStateError, match="has not ended"):
+                    await h.handler.flow(flow).redrive()
+            elif by == "replay":
+                assert list(await h.handler.dead.replay(type="join")) == [f"{flow}.join"]
+            else:
+                await h.handler.task(f"{flow}.join").retry()
+            await h.later(5)
+        row = await projection(h.handler, flow)
+        assert row is not None
+        assert (row.status, row.result, row.error) == (TaskStatus.EXECUTED, b'"sent"', None)
+        assert stage.told == [stage.told[0]] * 4, "it is told the same"
+        assert set(stage.runs.values()) == {1}, "no step ran again"
+        with pytest.raises(FlowStateError, match="its join did not fail: nothing is left"):
+            await h.handler.flow(flow).redrive()
+        await h.assert_quiet()
+
+
 async def test_a_step_that_keeps_no_failures_runs_again_all_the_same(url: str, clock: VirtualClock) -> None:
     stage = Stage()
 

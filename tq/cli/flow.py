@@ -61,7 +61,8 @@ async def flow(
         if cancel and not await handle.cancel("cancelled from the command line"):
             note("it was closed already")
         if redrive:
-            note(f"{await handle.redrive()} members run again")
+            again = await handle.redrive()
+            note(f"{again} members run again" if again else "the join runs again")
         state = (await barrier_of(handler.backend).get([id])).get(id)
         if state is None:
             raise UnknownFlowError(id, f"nothing is stored about flow {id}: it never began, or was forgotten")

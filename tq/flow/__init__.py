@@ -15,7 +15,7 @@ from .plan import WIDTH, plan_flow, split_wide
 from .reconcile import Reconciler, Tick
 from .redrive import plan_redrive, redriven_rows
 from .results import StepEntry, stream_results
-from .rows import again_rows, reopened_row, verdict_rows
+from .rows import again_rows, flow_version, reopened_row, verdict_rows
 
 __all__ = [
     "WIDTH",
@@ -31,6 +31,7 @@ __all__ = [
     "close_flows",
     "dispatch_joins",
     "explain",
+    "flow_version",
     "plan_flow",
     "plan_redrive",
     "redriven_rows",

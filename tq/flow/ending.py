@@ -62,6 +62,7 @@ def _join_ended(task: Task[Any], membership: Membership, outcome: Succeeded | Fa
         verdict_of(task),
         outcome,
         generation=membership.generation,
+        replays=task.generation,
         created_at=now if task.created_at is None else to_instant("created_at", task.created_at),
         now=now,
     )

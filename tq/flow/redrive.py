@@ -35,9 +35,8 @@ def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> 
     if not state.confirmed:
         raise FlowStateError(flow.id, f"the join of flow {flow.id} is about to be sent: redrive it a moment later")
     if state.succeeded >= flow.total:
-        raise FlowStateError(
-            flow.id, f"all {flow.total} members of flow {flow.id} succeeded: nothing is left to redrive"
-        )
+        words = f"all {flow.total} members of flow {flow.id} succeeded, and its join did not fail"
+        raise FlowStateError(flow.id, f"{words}: nothing is left to redrive")
     generation = flow.generation + 1
     deadline = None if timeout is None else now + timeout
     return Reopen(

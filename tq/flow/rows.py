@@ -24,13 +24,22 @@ from tq.model import (
 
 from .about import about
 
-__all__ = ["again_rows", "ended_row", "reopened_row", "scheduled_rows", "started_row", "verdict_rows"]
+__all__ = ["again_rows", "ended_row", "flow_version", "reopened_row", "scheduled_rows", "started_row", "verdict_rows"]
 
 _VERDICTS = {
     Verdict.ABORTED: (TaskStatus.FAILED, "flow_aborted"),
     Verdict.TIMED_OUT: (TaskStatus.FAILED, "flow_timeout"),
     Verdict.CANCELLED: (TaskStatus.CANCELLED, "flow_cancelled"),
 }
+
+
+REPLAYS = 1 << 10
+"""How often the join of one generation may be run again by hand, and the flow's row tell so."""
+
+
+def flow_version(created_at: float, generation: int, replays: int, status: TaskStatus) -> int:
+    """Return the version of a flow's row: what its join came to when it was run again by hand is newer (D-50)."""
+    return projection_version(created_at, generation * REPLAYS + min(replays, REPLAYS - 1), status)
 
 
 def scheduled_rows(messages: Iterable[Message], now: float) -> tuple[Projection, ...]:
@@ -56,10 +65,11 @@ def _row(
     generation: int,
     created_at: float,
     now: float,
+    replays: int = 0,
     result: bytes | None = None,
     error: str | None = None,
 ) -> Projection:
-    version = projection_version(created_at, generation, status)
+    version = flow_version(created_at, generation, replays, status)
     head = (flow_id, entity.id, entity.type, join.type, join.queue)
     return Projection(*head, status, version, created_at, now, None, result, error)
 
@@ -103,10 +113,14 @@ def ended_row(
     outcome: Outcome,
     *,
     generation: int,
+    replays: int,
     created_at: float,
     now: float,
 ) -> tuple[Projection, ...]:
-    """Return the last row of a flow whose join has ended: by verdict, or as the join ended (FLOW-26, D-50)."""
+    """Return the last row of a flow whose join has ended: by verdict, or as the join ended (FLOW-26, D-50).
+
+    `replays` is how often the join of this generation was run again by hand: its last ending is what the row tells.
+    """
     if entity is None:
         return ()
     result: bytes | None = None
@@ -129,6 +143,7 @@ def ended_row(
             generation=generation,
             created_at=created_at,
             now=now,
+            replays=replays,
             result=result,
             error=error,
         ),

@@ -27,8 +27,6 @@ class Entity:
 
 
 _RANK = {TaskStatus.SCHEDULED: 0, TaskStatus.PROCESSING: 1}
-STAGES = 2048
-"""So many versions lie between two milliseconds of making."""
 
 
 def projection_version(created_at: float, generation: int, status: TaskStatus) -> int:
@@ -38,12 +36,7 @@ def projection_version(created_at: float, generation: int, status: TaskStatus) -
     after another, the later one has the row. The number is exact as a float, too: milliseconds × 2048 + generation × 4.
     """
     made = int(to_datetime(created_at).timestamp() * 1000)  # as a datetime tells it, wherever the instant comes from
-    return made * STAGES + projection_stage(generation, status)
-
-
-def projection_stage(generation: int, status: TaskStatus) -> int:
-    """Return what `version % STAGES` is: how far a task has come."""
-    return generation * 4 + _RANK.get(status, 2)
+    return made * 2048 + generation * 4 + _RANK.get(status, 2)
 
 
 class Projection(NamedTuple):

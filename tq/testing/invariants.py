@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from tq.codec import loads
+from tq.flow import flow_version
 from tq.flow.about import about
 from tq.flow.spread import cancels_members
 from tq.ids import join_id, step_id
-from tq.model import FlowState, Projection, Record, StepResult, StepStatus, TaskStatus, Verdict
-from tq.model.entity import STAGES, projection_stage
+from tq.model import FlowState, Projection, Record, StepResult, StepStatus, TaskStatus, Verdict, projection_version
 from tq.ports import Backend, ProjectionQuery
 from tq.testing.account import Account, Joined, stamp_in
 from tq.testing.snapshot import Snapshot, take_snapshot
@@ -261,18 +261,20 @@ class _Shown(NamedTuple):
 
     status: TaskStatus
     stage: int
+    """Its version, without the instant of its making."""
     result: object
 
     @classmethod
     def of(cls, row: Projection) -> _Shown:
-        return cls(row.status, row.version % STAGES, _plain(row.result))
+        stage = row.version - projection_version(row.created_at, 0, TaskStatus.SCHEDULED)
+        return cls(row.status, stage, _plain(row.result))
 
 
 def _task_row(record: Record | None) -> _Shown | None:
     if record is None:
         return None
     status = _ROW_OF.get(record.status, TaskStatus.FAILED)
-    return _Shown(status, projection_stage(record.generation, status), _plain(record.result))
+    return _Shown(status, projection_version(0.0, record.generation, status), _plain(record.result))
 
 
 def _flow_row(state: FlowState, join: Record | None) -> _Shown | None:
@@ -281,7 +283,7 @@ def _flow_row(state: FlowState, join: Record | None) -> _Shown | None:
     ended = _ROW_OF_VERDICT.get(state.verdict)
     status = ended or _ROW_OF.get(join.status, TaskStatus.FAILED)
     result = _plain(join.result) if ended is None else None
-    return _Shown(status, projection_stage(state.flow.generation, status), result)
+    return _Shown(status, flow_version(0.0, state.flow.generation, join.generation, status), result)
 
 
 def _plain(data: bytes | None) -> object:

@@ -9,9 +9,9 @@ from tests.unit.flow.doubles import NOW, request_of
 from tests.unit.flow.test_plan import ITEM, parent, task_in, waiting
 from tq.codec import loads
 from tq.errors import FlowStateError
-from tq.flow import FlowMiddleware, plan_flow, plan_redrive, reopened_row
+from tq.flow import FlowMiddleware, flow_version, plan_flow, plan_redrive, reopened_row
 from tq.ids import join_id
-from tq.model import Ended, FlowState, Succeeded, TaskStatus, Verdict, projection_version
+from tq.model import Ended, Failed, FlowState, Succeeded, TaskStatus, Verdict
 
 
 def closed(**fields: Any) -> FlowState:
@@ -66,14 +66,25 @@ def test_the_flow_s_row_moves_on_in_the_next_generation_and_ends_there() -> None
     state = closed()
     (row,) = reopened_row(state, NOW + 100)
     assert (row.task_id, row.status, row.created_at, row.updated_at) == ("f", TaskStatus.PROCESSING, NOW, NOW + 100)
-    assert row.version == projection_version(NOW, 1, TaskStatus.PROCESSING)
-    assert row.version > projection_version(NOW, 0, TaskStatus.FAILED)
+    assert row.version == flow_version(NOW, 1, 0, TaskStatus.PROCESSING)
+    assert row.version > flow_version(NOW, 0, 5, TaskStatus.FAILED), "however often its join was run again before"
     join = task_in(plan_redrive(state, NOW + 100).join)
     task = replace(join, payload={"flow_results": {"verdict": "completed"}})
     effects = FlowMiddleware(None).follow(Ended(task=task, outcome=Succeeded(b"1"), final=True, now=NOW + 200))
     (last,) = effects.projections
     assert (last.status, last.created_at) == (TaskStatus.EXECUTED, NOW)
-    assert last.version == projection_version(NOW, 1, TaskStatus.EXECUTED)
+    assert last.version == flow_version(NOW, 1, 0, TaskStatus.EXECUTED)
+
+
+def test_what_a_join_comes_to_when_it_is_run_again_is_newer_whatever_comes_first() -> None:
+    join = task_in(plan_redrive(closed(), NOW).join)
+    versions: list[int] = []
+    for generation in range(4):
+        task = replace(join, generation=generation)
+        (row,) = FlowMiddleware(None).follow(Ended(task=task, outcome=Failed("no"), final=True, now=NOW)).projections
+        versions.append(row.version)
+    assert versions == sorted(set(versions))
+    assert flow_version(NOW, 1, 10**6, TaskStatus.FAILED) < flow_version(NOW, 2, 0, TaskStatus.PROCESSING)
 
 
 def test_a_flow_without_an_entity_has_no_row_to_move() -> None:

@@ -13,6 +13,7 @@ from tq.model import Batch, Effects, FlowState, Verdict
 from tq.ports import Backend, FlowBarrierProvider
 
 from .looking import Looker, Told, locate
+from .reviving import revive
 from .task import TaskHandle
 
 __all__ = ["FlowHandle", "FlowStatus"]
@@ -116,16 +117,21 @@ class FlowHandle:
     async def redrive(self, timeout: float | timedelta | None = None) -> int:
         """Run the members that did not succeed again, and the join once more after them; return their number.
 
+        Where only the join did not succeed, it runs again by itself, and the number is 0.
+
         Raises:
             UnknownFlowError: nothing is stored under this id.
-            FlowStateError: the flow is still open, its join has not ended, or every member succeeded.
+            FlowStateError: the flow is still open, its join has not ended, or every member and the join succeeded.
         """
         state = await self._state()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
         now = self._clock.now()
+        if state.confirmed:
+            if await locate(self._backend, state.flow.join.id) is not None:  # tried again, it must be told the same
+                raise FlowStateError(self.id, f"the join of flow {self.id} has not ended: redrive the flow afterwards")
+            if state.succeeded >= state.flow.total and await revive(self._backend, [state.flow.join.id], now):
+                return 0
         reopen = plan_redrive(state, now, limit)
-        if await locate(self._backend, state.flow.join.id) is not None:  # tried again, it must be told the same
-            raise FlowStateError(self.id, f"the join of flow {self.id} has not ended: redrive the flow afterwards")
         effects = Effects(reopens=(reopen,), projections=await redriven_rows(self._backend, state, now))
         await self._backend.commit(Batch(effects=[effects]))
         after = await self._state()
