@@ -141,6 +141,7 @@ async def test_a_task_that_waits_is_cancelled_by_its_name_though_its_join_saves_
 
     async with harness(stage.executors, url=url, clock=clock) as h:
         await h.handler.start()
+        born = clock.now()
         [task_id, late] = await h.add(parent.task(None, entity=Entity("Item", "i-1")), parent.task(None))
         await clock.sleep(5)
         task = h.handler.task(task_id)
@@ -155,7 +156,7 @@ async def test_a_task_that_waits_is_cancelled_by_its_name_though_its_join_saves_
         assert (row.status, row.result) == (TaskStatus.CANCELLED, None)
         assert not await task.cancel(), "it has ended"
 
-        await h.handler.task(f"{flow_id(late, 0, '#0')}.0").cancel()
+        await h.handler.task(f"{flow_id(late, born, 0, '#0')}.0").cancel()
         await clock.sleep(15)  # by then it has heard of it
         assert not await h.handler.task(late).cancel(), "its flow is complete, the join is about to end it"
         assert await h.handler.task(late).result(timeout=60) == "a part"

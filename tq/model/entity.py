@@ -9,7 +9,7 @@ from tq.clock import to_datetime
 from tq.errors import InvalidInputError
 from tq.model.status import TaskStatus
 
-__all__ = ["STAGES", "Entity", "Projection", "projection_stage", "projection_version"]
+__all__ = ["Entity", "Projection", "projection_version"]
 
 
 @dataclass(frozen=True, slots=True)
