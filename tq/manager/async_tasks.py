@@ -155,7 +155,7 @@ class AsyncTaskManager(Service):
             return False
         slot = slot or self._slots.take(task.type)
         slot.held = True
-        entry = Entry(task, running, slot, self._clock.now(), own_limit, evict, abandon)
+        entry = Entry(task, running, slot, self._clock.monotonic(), own_limit, evict, abandon)
         self._tracked[task.id] = entry
         self._handed_off += 1
         running.add_done_callback(lambda _: self._ended(entry))
@@ -183,7 +183,7 @@ class AsyncTaskManager(Service):
     def get_oldest_task_age(self) -> float:
         """Return the age, in seconds, of the body that has run for longest outside the line; 0 when idle (ATM-12)."""
         starts = [entry.started_at for entry in (*self._tracked.values(), *self._ending)]
-        return max(self._clock.now() - min(starts), 0.0) if starts else 0.0
+        return self._clock.monotonic() - min(starts) if starts else 0.0
 
     def get_metrics(self) -> AsyncTaskMetrics:
         """Return the figures of this instant (ATM-11)."""
@@ -209,9 +209,10 @@ class AsyncTaskManager(Service):
     def sweep(self, now: float | None = None) -> list[str]:
         """End every body that is older than its limit at `now`; return their ids (ATM-05, ATM-09).
 
-        It is untracked, counted, cancelled and told; it keeps its slot until it has really ended (D-22, ATM-10).
+        `now` is a reading of the clock's `monotonic`: nobody grows older because a clock was put right. What is
+        ended is untracked, counted, cancelled and told; it keeps its slot until it has really ended (D-22, ATM-10).
         """
-        at = self._clock.now() if now is None else now
+        at = self._clock.monotonic() if now is None else now
         hung = [
             entry
             for entry in self._tracked.values()

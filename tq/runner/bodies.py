@@ -317,7 +317,7 @@ class Bodies:
         for execution in ready:
             execution.attempt = attempts[execution.id]
             execution.body_task, execution.shares_body = asyncio.current_task(), True
-        tasks = [execution.task for execution in ready]
+        tasks, begun = [execution.task for execution in ready], self._clock.monotonic()
         actions = Actions(attempts, attempts[ready[0].id], self._outside, ready[0].consumer_id, of_group=True)
         alarm = None
         if timeout is not None:
@@ -348,7 +348,7 @@ class Bodies:
                 tasks,
                 succeeded=[id for id, outcome in ended.items() if isinstance(outcome, Succeeded)],
                 failed=[id for id, outcome in ended.items() if isinstance(outcome, Failed)],
-                duration=self._clock.now() - started_at,
+                duration=self._clock.monotonic() - begun,
             )
 
 

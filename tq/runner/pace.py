@@ -32,6 +32,8 @@ class Pace:
         """Call it: there is something to write, or a slot is free."""
         self._next_look = -math.inf
         """Instant before which a claim would come back empty, as far as is known here."""
+        self._look_again = -math.inf
+        """Reading of `monotonic` at which one is made all the same: a clock that was put back must stop nobody."""
         self._due_at = math.inf
         """Instant at which the backend said that something falls due."""
         self._news = False
@@ -44,7 +46,7 @@ class Pace:
     @property
     def due(self) -> bool:
         """Whether something may be there to claim."""
-        return self._clock.now() >= self._next_look
+        return self._clock.now() >= self._next_look or self._clock.monotonic() >= self._look_again
 
     @property
     def due_in(self) -> float:
@@ -76,6 +78,7 @@ class Pace:
         present = self._clock.now()
         self._due_at = math.inf if hop.next_due is None else hop.next_due
         self._next_look = min(max(self._due_at, present + SHORTEST_SLEEP), present + self._poll_interval)
+        self._look_again = now + self._poll_interval
 
     def asks(self) -> None:
         """A claim is made."""
@@ -95,7 +98,9 @@ class Pace:
     async def sleep(self, *, until_due: bool) -> None:
         """Wait until woken, or, where that is of use, until something falls due."""
         if not self._woken.is_set():
-            delay = self._next_look - self._clock.now() if until_due else math.inf
+            delay = math.inf
+            if until_due:
+                delay = min(self._next_look - self._clock.now(), self._look_again - self._clock.monotonic())
             with suppress(TimeoutError):
                 async with self._clock.timeout(None if math.isinf(delay) else max(delay, 0.0)):
                     await self._woken.wait()

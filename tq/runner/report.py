@@ -71,7 +71,7 @@ class Reporter:
             consumer = consumer_id(queue)
             types = list(dict.fromkeys(delivery.message.type for delivery in group))
             await events.batch_started(queue, consumer, len(group), types)
-            self._rounds[group[0].token, queue] = _Round(len(group), self._clock.now())
+            self._rounds[group[0].token, queue] = _Round(len(group), self._clock.monotonic())
 
     async def handed_over(self, execution: Execution, token: str) -> None:
         """A long task leaves its slot, and with it the round that `token` brought."""
@@ -164,7 +164,7 @@ class Reporter:
         current.failed += failed
         if current.left <= 0:
             del self._rounds[token, queue]
-            duration = self._clock.now() - current.started_at
+            duration = self._clock.monotonic() - current.started_at
             await self._events.batch_completed(
                 queue, execution.consumer_id, current.size, current.succeeded, current.failed, duration
             )

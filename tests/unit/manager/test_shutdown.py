@@ -192,7 +192,7 @@ async def test_a_body_that_was_evicted_is_waited_for_and_not_abandoned(clock: Cl
     bodies, manager = Bodies(), AsyncTaskManager(default_max_duration=10, shutdown_grace_period=20, clock=clock)
     manager.handoff_task(a_task(), bodies.start(stubborn=True), abandon=lambda: given_back.append("t-1"))
     await settle()
-    manager.sweep(clock.now() + 11)
+    manager.sweep(clock.monotonic() + 11)
     manager.handoff_task(a_task("t-2"), asyncio.create_task(asyncio.sleep(5)))
     before = clock.now()
     assert await manager.shutdown() == ShutdownResult(completed_during_grace=1, abandoned_task_ids=())

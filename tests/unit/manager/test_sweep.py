@@ -12,6 +12,7 @@ from tq.clock import Clock
 from tq.errors import HungTaskError
 from tq.manager import AsyncTaskManager
 from tq.model import Task
+from tq.testing import VirtualClock
 
 
 @pytest.mark.spec("ATM-05", "ATM-08", "ATM-09")
@@ -36,13 +37,26 @@ async def test_what_is_older_than_its_limit_is_ended(clock: Clock) -> None:
     await bodies.end()
 
 
+async def test_nobody_grows_older_because_the_clock_is_put_right(clock: VirtualClock) -> None:
+    bodies, manager = Bodies(), AsyncTaskManager(default_max_duration=100, clock=clock)
+    manager.handoff_task(a_task(), bodies.start())
+    await clock.sleep(2)
+    clock.skew = 3600.0
+    assert manager.sweep() == []
+    assert manager.get_oldest_task_age() == 2.0
+    clock.skew = -3600.0
+    await clock.sleep(99)
+    assert manager.sweep() == ["t-1"]
+    await bodies.end()
+
+
 @pytest.mark.spec("ATM-08")
 async def test_full_capacity_returns_when_all_hung(clock: Clock) -> None:
     bodies, manager = Bodies(), AsyncTaskManager(3, default_max_duration=10, clock=clock)
     for id in "abc":
         manager.handoff_task(a_task(id), bodies.start())
     assert not manager.can_accept_task()
-    assert manager.sweep(clock.now() + 11) == ["a", "b", "c"]
+    assert manager.sweep(clock.monotonic() + 11) == ["a", "b", "c"]
     await settle()
     assert all(manager.handoff_task(a_task(id), bodies.start()) for id in "abc")
     await bodies.end()
@@ -77,7 +91,7 @@ async def test_a_task_may_have_its_own_limit(clock: Clock) -> None:
     bodies, manager = Bodies(), AsyncTaskManager(default_max_duration=100, clock=clock)
     for id, timeout in (("default", None), ("none", 0), ("short", 10), ("long", timedelta(seconds=300))):
         manager.handoff_task(a_task(id), bodies.start(), timeout=timeout)
-    start = clock.now()
+    start = clock.monotonic()
     assert manager.sweep(start) == [], "0 is at the first sweep that finds it any older"
     assert manager.sweep(start + 0.001) == ["none"]
     assert manager.sweep(start + 11) == ["short"]
@@ -110,7 +124,7 @@ async def test_a_callback_that_raises_stops_nothing(clock: Clock, kind: str, cap
     for id in "abc":
         manager.handoff_task(a_task(id), bodies.start(), evict=evict if kind == "evict" else None)
     with caplog.at_level(logging.ERROR, "tq.manager"):
-        assert manager.sweep(clock.now() + 11) == ["a", "b", "c"]
+        assert manager.sweep(clock.monotonic() + 11) == ["a", "b", "c"]
         await clock.sleep(2)
     assert seen == ["a", "b", "c"]
     assert len([record for record in caplog.records if record.exc_info]) == 3
@@ -145,7 +159,7 @@ async def test_the_runner_is_told_once_before_the_body_is_cancelled(clock: Clock
     await settle()
     manager.handoff_task(a_task(), body, evict=evict, abandon=abandon)
     for _ in range(2):
-        manager.sweep(clock.now() + 11)
+        manager.sweep(clock.monotonic() + 11)
         await settle()
     assert seen == ["evicted", "cancelled"]
     assert (await manager.shutdown()).abandoned_task_ids == ()
@@ -161,7 +175,7 @@ async def test_a_body_that_the_runner_cancels_is_not_cancelled_twice(clock: Cloc
         body.cancel()
 
     manager.handoff_task(a_task(), body, evict=evict)
-    manager.sweep(clock.now() + 11)
+    manager.sweep(clock.monotonic() + 11)
     assert body.cancelling() == 1
     await bodies.end()
 
@@ -199,7 +213,7 @@ async def test_what_ends_after_its_eviction_does_not_count_as_completed(clock: C
     late = bodies.start(stubborn=True) if how == "well" else bodies.fail_when_cancelled(ValueError("late"))
     await settle()
     manager.handoff_task(a_task(), late)
-    manager.sweep(clock.now() + 11)
+    manager.sweep(clock.monotonic() + 11)
     await bodies.end()
     metrics = manager.get_metrics()
     assert (metrics.total_completed, metrics.total_timed_out, metrics.active_task_count) == (0, 1, 0)
@@ -212,7 +226,7 @@ async def test_a_late_end_does_not_remove_a_newer_entry_of_the_same_id(clock: Cl
     old, new = bodies.start(stubborn=True), bodies.start()
     manager.handoff_task(a_task(), old)
     await settle()
-    manager.sweep(clock.now() + 11)
+    manager.sweep(clock.monotonic() + 11)
     assert manager.handoff_task(a_task(), new)
     await settle()
     assert not old.done()
@@ -230,7 +244,7 @@ async def test_a_body_that_has_just_ended_is_not_ended_again(clock: Clock) -> No
     seen: list[list[str]] = []
     bodies, manager = Bodies(), AsyncTaskManager(default_max_duration=10, clock=clock)
     body = bodies.start()
-    body.add_done_callback(lambda _: seen.append(manager.sweep(clock.now() + 11)))  # runs before the manager's own
+    body.add_done_callback(lambda _: seen.append(manager.sweep(clock.monotonic() + 11)))  # before its own
     manager.handoff_task(a_task(), body)
     await bodies.end()
     assert seen == [[]]

@@ -138,3 +138,13 @@ async def test_after_a_pause_nothing_is_claimed_ahead(pace: Pace, clock: Virtual
     await clock.sleep(2)
     pace.made(hop(), claim(), 0, took=0.1)
     assert pace.wanted(100) == 0
+
+
+async def test_a_clock_that_is_put_back_does_not_keep_it_from_looking(pace: Pace, clock: VirtualClock) -> None:
+    pace.made(hop(), claim(), 0, took=0.1)
+    clock.skew = -3600.0
+    assert not pace.due
+    began = clock.monotonic()
+    await pace.sleep(until_due=True)
+    assert clock.monotonic() - began == pytest.approx(1.0)
+    assert pace.due
