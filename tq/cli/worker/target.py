@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from tq.app.handler import TaskHandler
-from tq.runner.registry import TaskQueuesManager
+from tq.runner.registry import ExecutorFunction, TaskFunction, TaskQueuesManager
 
 __all__ = ["as_handler", "load"]
 
@@ -71,6 +71,11 @@ async def as_handler(
     Raises:
         BadParameter: it is none of these, or a handler is given what it has already.
     """
+    if isinstance(found, TaskFunction | ExecutorFunction):  # to call it would be to run a task
+        kind, queue = found.registration.type, found.registration.queue
+        raise typer.BadParameter(
+            f"{target} is the executor {kind!r} on queue {queue!r}; name the TaskQueuesManager that holds it"
+        )
     if callable(found) and not isinstance(found, TaskHandler | TaskQueuesManager):
         found = found()
         if inspect.isawaitable(found):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from tq import TaskHandler, TaskQueuesManager
+from tq import Actions, Task, TaskHandler, TaskQueuesManager
 from tq.cli.worker.target import as_handler, load
 
 pytestmark = pytest.mark.realtime  # SQLite works in a thread of its own
@@ -113,3 +113,21 @@ async def test_anything_else_is_refused() -> None:
 async def test_a_queue_without_executors_is_refused() -> None:
     with pytest.raises(typer.BadParameter, match="no executor on post; it has some on goods"):
         await handler_of(executors(), queues=["goods", "post"])
+
+
+async def test_an_executor_is_refused_and_its_body_not_run() -> None:
+    found, ran = TaskQueuesManager(), list[str]()
+
+    @found.task("shop.wipe", queue="goods")
+    def wipe() -> None:
+        ran.append("wipe")
+
+    @found.executor("shop.close")
+    async def close(task: Task[Any], actions: Actions) -> None:
+        ran.append("close")
+
+    with pytest.raises(typer.BadParameter, match=r"is the executor 'shop\.wipe' on queue 'goods'; name the TaskQ"):
+        await handler_of(wipe)
+    with pytest.raises(typer.BadParameter, match=r"'shop\.close' on queue 'default'"):
+        await handler_of(close)
+    assert ran == []
