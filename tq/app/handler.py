@@ -320,7 +320,10 @@ class TaskHandler:
         check_queues(self._queues, self.executors.served_queues(), every=self._serves_all)
 
     async def run(self, *, signals: bool = True) -> None:
-        """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process.
+        """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process at once.
+
+        Afterwards the process listens to signals as it did before. Beside a server that has its own idea of them, say
+        `signals=False`, or `start()`, and `stop()` when that server ends.
 
         Raises:
             BackendError: whatever else ended the worker; its tasks run elsewhere when their leases have run out.
