@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import pytest
 
-from tq import Actions, Task, TaskQueuesManager
-from tq.errors import ConfigurationError
+from tq import Actions, Task, TaskHandler, TaskQueuesManager
+from tq.errors import BackendError, BackendUnavailableError, ConfigurationError
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
 
@@ -171,3 +172,47 @@ async def test_the_resources_outlive_every_body(url: str, clock: VirtualClock) -
         await h.handler.stop()
         assert order == ["begins"]
         assert lived.events == ["begins", "ends"]
+
+
+async def test_each_entry_of_a_lifespan_has_its_exit(url: str, clock: VirtualClock) -> None:
+    lived = Lived(MAIL)
+    async with harness(asking([]), url=url, clock=clock, lifespan=lived) as h:
+        for attempt in range(1, 4):
+            with pytest.raises(ConfigurationError, match="does not yield"):
+                await h.handler.run(signals=False)
+            assert lived.events == ["begins", "ends"] * attempt
+    assert lived.events == ["begins", "ends"] * 3
+
+
+@pytest.mark.parametrize("how", ["drain", "start"])
+async def test_an_exit_that_fails_is_told_and_leaves_nothing_open(clock: VirtualClock, how: str) -> None:
+    @asynccontextmanager
+    async def failing() -> AsyncGenerator[tuple[Pool, Mail]]:
+        yield POOL, MAIL
+        raise OSError("the pool cannot be closed")
+
+    executors, before = asking([]), asyncio.all_tasks()
+    handler = TaskHandler.connect("sqlite://", executors, clock=clock, lifespan=failing)
+    with pytest.raises(OSError, match="cannot be closed"):
+        async with handler:
+            await getattr(handler, how)()
+    assert asyncio.all_tasks() == before
+    with pytest.raises(BackendError, match="closed"):
+        await handler.backend.queue.announced()
+    await handler.close()
+
+
+async def test_a_handler_that_cannot_be_entered_leaves_nothing_open(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = TaskHandler.connect("sqlite://", asking([]), clock=clock)
+
+    async def away() -> Sequence[str]:
+        raise BackendUnavailableError("no answer")
+
+    monkeypatch.setattr(handler.backend.queue, "announced", away)
+    with pytest.raises(BackendUnavailableError):
+        async with handler:
+            pass
+    with pytest.raises(BackendError, match="closed"):
+        await handler.backend.store.counts()

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -337,9 +337,11 @@ class TaskHandler:
 
     async def stop(self) -> None:
         """Stop claiming, give back what has not started, wait `grace_period` for the rest; may be called twice."""
-        await self._station.stop()
-        await self._events.flush()
-        await self._spawner.close()
+        try:
+            await self._station.stop()
+        finally:
+            await self._events.flush()
+            await self._spawner.close()
 
     async def drain(self, within: float | timedelta = 0.0) -> None:
         """Run everything that is due now, and what it brings, until nothing is due; for tests and scripts.
@@ -373,13 +375,18 @@ class TaskHandler:
         await self._spawner.close()
 
     async def close(self) -> None:
-        """Stop, and close what this handler opened itself."""
-        await self.stop()
-        for backend in self._owned:
-            await backend.close()
+        """Stop, and close what this handler opened itself, also where something raises on the way."""
+        async with AsyncExitStack() as stack:
+            for backend in self._owned:
+                stack.push_async_callback(backend.close)
+            await self.stop()
 
     async def __aenter__(self) -> Self:
-        await self._producer.hear()
+        try:
+            await self._producer.hear()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -39,9 +39,9 @@ def draining_on_signals(stop: Callable[[], None]) -> Generator[None]:
         with suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(ask, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for wanted in (signal.SIGTERM, signal.SIGINT):
         with suppress(ValueError):  # not the main thread
-            before[number] = signal.signal(number, heard)
+            before[wanted] = signal.signal(wanted, heard)
     try:
         yield
     finally:

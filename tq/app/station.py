@@ -98,9 +98,11 @@ class Station(Service):
         if self.worker is not None:
             return self.worker
         yielded = None
-        if self._lifespan is not None:
-            yielded = await self._stack.enter_async_context(self._lifespan())
-        resources = resolve(yielded, self._executors.registrations())
+        async with AsyncExitStack() as stack:  # what is refused here has entered, and leaves at once
+            if self._lifespan is not None:
+                yielded = await stack.enter_async_context(self._lifespan())
+            resources = resolve(yielded, self._executors.registrations())
+            self._stack = stack.pop_all()
         self.worker = worker = Worker(
             worker_id=self._intake.worker_id,
             backend=self._backend,
@@ -162,8 +164,9 @@ class Station(Service):
         self._stopping.set()
         async with self._changing:  # a second stop waits for the first, and has nothing left to do
             if not self._closed:
-                await self._stop()
+                await self._stop()  # cancelled here, a second one goes on where this one was
                 self._closed = True
+                await self._stack.aclose()
 
     async def _stop(self) -> None:
         reason = "shutdown"
@@ -185,7 +188,6 @@ class Station(Service):
             await self._events.worker_stopped(reason)
             await self._events.final_stats()
         await super().stop()
-        await self._stack.aclose()
 
     # --- rounds ---------------------------------------------------------------------------------------------------
 
