@@ -101,11 +101,30 @@ async def test_workers_announce_their_queues_and_producers_hear_of_them(url: str
     await producer.add_tasks([task])
     assert list(await backend.queue.announced()) == ["media"], "told again and again"
     await worker.stop()
-    await clock.sleep(3600 + 1)
-    assert list(await backend.queue.announced()) == []
-    await producer.add_tasks([Task(type="work", queue_id="other")])
+    assert list(await backend.queue.announced()) == [], "it says good-bye"
+    await producer.add_tasks([Task(type="work", queue_id="other"), task])
+    with pytest.raises(InvalidInputError, match="known are: other"):
+        await TaskHandler.on(backend, declared, clock=clock).add_tasks([task])
     await worker.close()
     await producer.close()
+    await backend.close()
+
+
+async def test_a_queue_whose_worker_has_died_is_served_for_half_a_minute_more(url: str, clock: VirtualClock) -> None:
+    executors = TaskQueuesManager()
+
+    @executors.task("work")
+    async def work(payload: None) -> None: ...
+
+    backend = connect(url, clock=clock)
+    worker = TaskHandler.on(backend, executors, clock=clock)
+    await worker.start()
+    await clock.sleep(100)
+    await worker.kill()
+    await clock.sleep(24)
+    assert list(await backend.queue.announced()) == ["default"]
+    await clock.sleep(7)
+    assert list(await backend.queue.announced()) == []
     await backend.close()
 
 

@@ -43,8 +43,8 @@ class Intake:
         return self._worker_id
 
     def heard_of(self, queues: Iterable[str]) -> None:
-        """Remember which queues live workers serve."""
-        self._announced = frozenset(queues)
+        """Remember which queues live workers serve, and have served: while one is replaced its tasks are welcome."""
+        self._announced |= frozenset(queues)
 
     def knows_queue(self, queue: str) -> bool:
         """Tell whether a queue is registered, declared or announced; a producer that knows none cannot judge."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 from tq.app.intake import Intake
@@ -17,6 +17,7 @@ from tq.app.longruns import ManagedRuns
 from tq.app.resources import Lifespan, resolve
 from tq.app.upkeep import Round, Upkeep
 from tq.clock import Clock, to_datetime
+from tq.errors import BackendError
 from tq.flow import FlowMiddleware, Reconciler
 from tq.lifecycle import Service
 from tq.manager import AsyncTaskManager
@@ -36,7 +37,10 @@ DUE = "deadlines and joins"
 DUE_EVERY = 1.0
 QUIET_EVERY = 10.0
 PURGE_EVERY = 60.0
-ANNOUNCED_FOR = 3600.0
+ANNOUNCED_FOR = 6.0
+"""Heartbeats for which a queue counts as served after a worker's last word, and no shorter than its leases."""
+LAST_WORD = 5.0
+"""Seconds for which a stop tries to say that it serves nothing any more."""
 PURGE_AT_ONCE = 1_000
 
 
@@ -182,6 +186,7 @@ class Station(Service):
                     queue, f"{self._backend.queue.name}-{self.worker.worker_id}", reason
                 )
         await self._upkeep.stop()
+        await self._serve_no_more()
         if self._feed is not None:
             await self._feed.stop()
         if self._main_task is not None:
@@ -239,9 +244,21 @@ class Station(Service):
 
     async def _announce(self) -> bool:
         if self._queues:
-            await self._backend.queue.announce(self._intake.worker_id, self._queues, ANNOUNCED_FOR)
+            await self._say(self._queues)
         self._intake.heard_of(await self._backend.queue.announced())
         return False
+
+    async def _say(self, queues: Sequence[str]) -> None:
+        alive = max(ANNOUNCED_FOR * self._heartbeat_interval, self._settings.lease)
+        await self._backend.queue.announce(self._intake.worker_id, queues, alive)
+
+    async def _serve_no_more(self) -> None:
+        """Take back what was announced; where that cannot be written it is forgotten a little later."""
+        if self.worker is None:
+            return
+        with suppress(BackendError, TimeoutError):
+            async with self._clock.timeout(LAST_WORD):
+                await self._say(())
 
     async def _purge(self) -> bool:
         """Let go what retention allows; not while plans are being spread, whose chunks may be as old as that."""
