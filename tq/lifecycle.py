@@ -158,6 +158,16 @@ class Service:
             await asyncio.wait([self._main_task], timeout=self.patience)
         await self._spawner.close()
 
+    async def ended(self) -> None:
+        """Return when it has ended, by itself or by a stop."""
+        if self._main_task is not None:
+            await asyncio.wait([self._main_task])
+
+    def failure(self) -> BaseException | None:
+        """Return what ended it, if it was not a stop."""
+        task = self._main_task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
     async def kill(self) -> None:
         """End without any last deed, as a crash would: for tests of what others then do."""
         self._stopping.set()

@@ -347,7 +347,7 @@ class TaskHandler:
         """Run everything that is due now, and what it brings, until nothing is due; for tests and scripts.
 
         A retry due in two seconds stays where it is, unless it falls due `within` so many seconds from now: then it is
-        waited for. Not while the handler runs.
+        waited for. Cancelled, it gives back what it holds. Not while the handler runs.
         """
         self._check_idle()
         self._check_queues()

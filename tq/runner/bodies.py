@@ -239,11 +239,12 @@ class Bodies:
             if not execution.settled:
                 log.warning("task %s was cancelled and has not ended; it is settled without it", execution.id)
                 self._finish(execution, interrupted_outcome(execution, None))
-                self._left_behind(execution)
+                self.left_behind(execution)
 
         self._alarms.after(grace, over)
 
-    def _left_behind(self, execution: Execution) -> None:
+    def left_behind(self, execution: Execution) -> None:
+        """Count the slot of a body that goes on although its task is settled."""
         if execution.settled and execution.body_task is not None and not execution.slot_freed:
             execution.overdue = True
             self._slots.overdue += 1

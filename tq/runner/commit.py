@@ -47,6 +47,13 @@ class Note:
         self.effects = effects
         self.solo = solo
 
+    def failed(self, error: BaseException) -> None:
+        """Tell who awaits it that it was not written."""
+        if isinstance(error, asyncio.CancelledError):
+            self.done.cancel()
+        elif not self.done.done():
+            self.done.set_exception(error)
+
 
 class Committer:
     """Makes hops that end only when everything in them is written, or refused for good."""
@@ -118,8 +125,7 @@ class Committer:
             first = await self.hop(pending[:half], notes[:middle], None)
             return _joined(first, await self.hop(pending[half:], notes[middle:], claim))
         if notes:
-            if not notes[0].done.done():
-                notes[0].done.set_exception(error)
+            notes[0].failed(error)
             return await self.hop([], [], claim)
         if not pending:
             raise error

@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import count
+from typing import Any
 
 from tq.clock import Clock
-from tq.errors import BackendError
 from tq.lifecycle import Service
-from tq.model import NO_EFFECTS, Claim, Delivery, Effects, FlowState, Hop, Outcome, Receipt, Released, Renewal
+from tq.model import NO_EFFECTS, Claim, Delivery, Effects, FlowState, Hop, Outcome, Released
 from tq.ports import Attachment, Backend, Continuation
 from tq.runner.alarms import Alarms
 from tq.runner.bodies import Bodies
+from tq.runner.byhand import ByHand
 from tq.runner.commit import Committer, Note
 from tq.runner.endings import Endings
 from tq.runner.events import Events
@@ -35,6 +36,7 @@ from tq.runner.outside import Outside
 from tq.runner.pace import Pace
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.report import Reporter
+from tq.runner.revoke import Revoker
 from tq.runner.settings import WorkerSettings
 from tq.runner.slots import Slots
 from tq.runner.strangers import Strangers
@@ -88,6 +90,8 @@ class Worker(Service):
         self._threads = ThreadPoolExecutor(settings.thread_count or settings.concurrency, "tq-executor")
         self._notes: list[Note] = []
         self._suspects = Suspects()
+        self._revoker = Revoker(self._endings, self.interrupt)
+        self._by_hand = ByHand(self._spawner, self._give_back)
         self._tokens = count()
         self._claiming = True
         self._bodies = Bodies(
@@ -129,7 +133,7 @@ class Worker(Service):
             lease=self.settings.lease,
             stall_limit=self.settings.stall_limit,
             held=self._endings.deliveries,
-            renewed=self._on_renewal,
+            renewed=self._revoker.renewed,
         )
 
     def _token(self) -> str:
@@ -156,11 +160,10 @@ class Worker(Service):
         begun = self._clock.monotonic()
         try:
             hop = await self._committer.hop(pending, notes, claim)
-        except BackendError as error:
+        except BaseException as error:
             self._endings.pending[:0] = pending  # still leased, still ours to write
             for note in notes:
-                if not note.done.done():
-                    note.done.set_exception(error)
+                note.failed(error)
             raise
         self._endings.written(pending)
         self._pace.made(hop, claim, len(pending), self._clock.monotonic() - begun)
@@ -173,7 +176,7 @@ class Worker(Service):
         if hop.deliveries:
             await self._admit(hop.deliveries)
         for receipt in hop.cancelled:
-            self._cancel(receipt)
+            self._revoker.cancelled(receipt)
         await self._clock.sleep(0)  # a commit that never waits must not starve the bodies
         return hop
 
@@ -188,7 +191,7 @@ class Worker(Service):
     @property
     def _may_claim(self) -> bool:
         """Whether there is room for more; never while a suspect waits for the worker to be empty."""
-        if not self._claiming or self._stopping.is_set() or self._suspects:
+        if not self._claiming or self._leaving or self._suspects:
             return False
         return bool(self.queues) and self._pace.wanted(self._in_line) > 0
 
@@ -223,7 +226,7 @@ class Worker(Service):
             held[execution.id] = execution
             if execution.unrun is not None:
                 self._end_unrun(execution, execution.unrun)
-            elif self._stopping.is_set():
+            elif self._leaving:
                 self._finish(execution, Released(reason="shutdown"))
             elif execution.alone:
                 self._suspects.add(execution)
@@ -275,32 +278,13 @@ class Worker(Service):
             if not self._endings.handed_off and not await self._noted(Note(solo=execution.delivery.receipt)):
                 execution.interrupt(Interruption.LOST)
                 self._finish(execution, Released())
-            elif self._stopping.is_set():
+            elif self._leaving:
                 self._finish(execution, Released(reason="shutdown"))
             elif execution.registration is not None and not execution.settled:
                 self._slots.offer(execution, execution.registration)
                 self._bodies.start_ready()
 
         self._spawner.spawn(alone(suspect), "suspect")
-
-    # --- leases and cancels ---------------------------------------------------------------------------------------
-
-    def _on_renewal(self, renewal: Renewal) -> None:
-        for receipt in renewal.lost:
-            execution = self._endings.held.get(receipt.id)
-            if execution is not None and execution.delivery.token == receipt.token and not execution.settled:
-                if execution.moving:
-                    continue  # the new lease is not known here yet
-                self.interrupt(execution, Interruption.LOST)
-        for receipt in renewal.cancelled:
-            self._cancel(receipt)
-
-    def _cancel(self, receipt: Receipt) -> None:
-        execution = self._endings.held.get(receipt.id)
-        if execution is None or execution.settled or execution.delivery.token != receipt.token:
-            return
-        if execution.interrupted is None:
-            self.interrupt(execution, Interruption.CANCEL)
 
     # --- stopping -------------------------------------------------------------------------------------------------
 
@@ -313,16 +297,6 @@ class Worker(Service):
     def active(self) -> int:
         """Tasks that are held here: running, waiting for a slot, or waiting to be written."""
         return len(self._endings.held)
-
-    async def ended(self) -> None:
-        """Return when the loop has ended."""
-        if self._main_task is not None:
-            await asyncio.wait([self._main_task])
-
-    def failure(self) -> BaseException | None:
-        """Return what ended the loop, if it was not a stop."""
-        task = self._main_task
-        return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def interrupt(self, execution: Execution, why: Interruption) -> None:
         """End a body; after its grace it is settled without it. What has none yet is settled at once."""
@@ -340,7 +314,11 @@ class Worker(Service):
         """Run everything that is due, and what it brings, until nothing is; not while started.
 
         What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for.
+        Cancelled, it gives back what it holds.
         """
+        await self._by_hand.go(self._drain(horizon, until))
+
+    async def _drain(self, horizon: float, until: float) -> None:
         async with self._keeper():
             self._pace.notify()
             while True:
@@ -348,48 +326,69 @@ class Worker(Service):
                 claim = self._claim()
                 if claim is not None or self._endings.pending or self._notes:
                     await self._hop(claim)
-                elif not self.idle or (self._slots.overdue and not self._may_claim):
+                elif not self.idle or (self._slots.overdue and not self._may_claim and not self._leaving):
                     await self._pace.sleep(until_due=self._may_claim)
-                elif (wait := self._pace.due_in) <= horizon and self._clock.now() + wait <= until:
-                    await self._pace.sleep(until_due=True)
-                else:
+                elif self._leaving or (wait := self._pace.due_in) > horizon or self._clock.now() + wait > until:
                     return
+                else:
+                    await self._pace.sleep(until_due=True)
 
     async def process_batch(self, queue: str, limit: int) -> list[tuple[str, Outcome]]:
-        """Run one claim of at most `limit` tasks to their ends; not while started."""
-        async with self._keeper():
-            self._endings.told = []
-            hop = await self._hop(Claim((queue,), limit, self._token(), self.settings.lease))
-            self._claiming = False
-            while not self.idle:
-                self._next_suspect()
-                if self._endings.pending or self._notes:
-                    await self._hop(None)
-                else:
-                    await self._pace.sleep(until_due=False)
-            self._claiming = True
-            ended, self._endings.told = self._endings.told, None
-            return ended if hop.deliveries and ended else []
+        """Run one claim of at most `limit` tasks to their ends; not while started. Cancelled, it gives them back."""
+        return await self._by_hand.go(self._process_batch(queue, limit)) or []
+
+    async def _process_batch(self, queue: str, limit: int) -> list[tuple[str, Outcome]]:
+        told: list[tuple[str, Outcome]] = []
+        self._endings.told = told
+        try:
+            async with self._keeper():
+                hop = await self._hop(Claim((queue,), limit, self._token(), self.settings.lease))
+                self._claiming = False
+                while not self.idle:
+                    self._next_suspect()
+                    if self._endings.pending or self._notes:
+                        await self._hop(None)
+                    else:
+                        await self._pace.sleep(until_due=False)
+                return told if hop.deliveries else []
+        finally:
+            self._claiming, self._endings.told = True, None
 
     async def stop(self) -> None:
         """Give back what has not started, wait `grace_period` for what runs, release the rest."""
         self._stopping.set()
-        self._pace.wake()
-        for execution in (*self._slots.drop_waiting(), *self._suspects.drop()):
-            self._finish(execution, Released(reason="shutdown"))
-        if self._main_task is not None:
+        self._drop_waiting()
+        if not self._loops and not self.idle:  # rounds by hand have ended early, and left something behind
+            self._by_hand.going.add(self._spawner.spawn(self._main(), "last rounds"))
+        if loops := self._loops:
             try:
                 async with self._clock.timeout(self.settings.grace_period):
-                    await asyncio.wait([self._main_task])
+                    await asyncio.wait(loops)
             except TimeoutError:
-                await self._release_running()
+                await self._give_back()
         self._alarms.clear()
         if left := await self._spawner.close(LAST_GRACE):
             log.warning("%d bodies were cancelled and do not end; they are left behind, their tasks given back", left)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _release_running(self) -> None:
-        """The grace is over: bodies are cancelled and their tasks given back, uncounted."""
+    @property
+    def _loops(self) -> set[asyncio.Task[Any]]:
+        """Who goes the rounds."""
+        return self._by_hand.going if self._main_task is None else {*self._by_hand.going, self._main_task}
+
+    @property
+    def _leaving(self) -> bool:
+        """Whether nothing may begin any more."""
+        return self._stopping.is_set() or self._by_hand.leaving
+
+    def _drop_waiting(self) -> None:
+        self._pace.wake()
+        for execution in (*self._slots.drop_waiting(), *self._suspects.drop()):
+            self._finish(execution, Released(reason="shutdown"))
+
+    async def _give_back(self) -> None:
+        """The grace is over, or nobody waits any more: bodies are cancelled and their tasks given back, uncounted."""
+        self._drop_waiting()
         running = [execution for execution in self._endings.held.values() if not execution.settled]
         for execution in running:
             execution.interrupt(Interruption.SHUTDOWN)
@@ -397,5 +396,7 @@ class Worker(Service):
         await self._clock.sleep(0)
         for execution in running:
             self._finish(execution, Released(reason="shutdown"))
-        if self._main_task is not None:  # a backend that does not even answer is not waited for either
-            await asyncio.wait([self._main_task], timeout=LAST_GRACE)
+            self._bodies.left_behind(execution)
+        if loops := self._loops:  # a backend that does not even answer is not waited for either
+            await asyncio.wait(loops, timeout=LAST_GRACE)
+        self._committer.giving_up = self._stopping.is_set()
