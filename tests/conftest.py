@@ -15,6 +15,28 @@ from tests import servers
 
 
 @pytest.fixture(scope="session")
+def mongo_server() -> Generator[str, None, None]:
+    """The URL of a MongoDB server, or of its emulator."""
+    with servers.mongo() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mongo_database(mongo_server: str) -> Generator[str, None, None]:
+    """A database of this process, kept until its last test."""
+    database = f"tq_{uuid.uuid4().hex}"
+    yield database
+    servers.drop_database(mongo_server, database)
+
+
+@pytest.fixture
+def mongo_url(mongo_server: str, mongo_database: str) -> str:
+    """The URL of a MongoDB backend with a namespace of its own."""
+    settings = f"database={mongo_database}&namespace=tq-{uuid.uuid4().hex}"
+    return f"{mongo_server}&{settings}" if "?" in mongo_server else f"{mongo_server}/?{settings}"
+
+
+@pytest.fixture(scope="session")
 def postgres_server() -> Generator[str, None, None]:
     """The URL of a PostgreSQL server, with a database."""
     with servers.postgres() as url:

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -17,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import pymongo
 import pytest
 
-__all__ = ["drop_schema", "empty_schema", "postgres", "redis"]
+__all__ = ["drop_database", "drop_schema", "empty_schema", "mongo", "postgres", "redis"]
 
 STARTING = 30.0
 """Seconds that a server may take until it answers."""
@@ -131,6 +133,29 @@ def redis() -> Generator[str, None, None]:
         command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
         with started(command, path, user, signal="TERM", ready=lambda: answers(port, b"PING\r\n", b"+PONG")):
             yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def mongo() -> Generator[str, None, None]:
+    """Give the URL of a MongoDB server: a real one where there is one, else the emulator of its wire protocol."""
+    named = os.environ.get("TQ_TEST_MONGO_URL")
+    if named:
+        yield named
+        return
+    with folder("mongo") as (path, user):
+        port, binary = free_port(), shutil.which("mongod")
+        if binary is None:
+            command = [sys.executable, Path(__file__).with_name("mongo_emulator.py"), port]
+        else:
+            command = [binary, "--port", port, "--bind_ip", "127.0.0.1", "--dbpath", path]
+        with started(command, path, user, signal="TERM", ready=lambda: answers(port, b"", b"")):
+            yield f"mongodb://127.0.0.1:{port}"
+
+
+def drop_database(url: str, database: str) -> None:
+    """Remove a database of a MongoDB server, with all that is in it."""
+    with pymongo.MongoClient[dict[str, object]](url) as client:
+        client.drop_database(database)
 
 
 # --- starting and ending ----------------------------------------------------------------------------------------------
