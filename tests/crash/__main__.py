@@ -74,8 +74,11 @@ def report(thinner: str = "1") -> bool:
 
 def main(*words: str) -> int:
     logging.disable()  # what goes wrong is wanted, and logged a hundred thousand times
-    with servers.redis() if words[0] in {"redis", "report"} else nullcontext("") as url:
-        os.environ["TQ_TEST_REDIS_URL"] = url
+    with (
+        servers.redis() if words[0] in {"redis", "report"} else nullcontext("") as redis,
+        servers.mongo() if words[0] in {"mongo", "report"} else nullcontext("") as mongo,
+    ):
+        os.environ |= {"TQ_TEST_REDIS_URL": redis, "TQ_TEST_MONGO_URL": mongo}
         match words:
             case ("seeds", span):
                 return not seeds(span)

@@ -16,6 +16,7 @@ from tq.clock import Clock
 from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore
 from tq.ports import Backend, EntityProjectionProvider, ProjectionQuery
 from tq.testing import Faults
+from tq_mongo import MongoBackend
 from tq_redis import RedisBackend
 from tq_sqlite import SqliteBackend, SqliteSettings
 
@@ -84,6 +85,44 @@ def redis(clock: Clock, _: Path) -> Home:
     return Home(parts=parts, backend=opened(), close=close)
 
 
+def mongo(clock: Clock, _: Path) -> Home:
+    """A namespace of the server that `TQ_TEST_MONGO_URL` names, or of the emulator; every process connects anew.
+
+    A commit is several writes there: what is struck is not the port's verb but each command that is sent for it.
+    """
+    url = os.environ["TQ_TEST_MONGO_URL"]
+    url += f"{'&' if '?' in url else '/?'}namespace=tq-{uuid.uuid4().hex}"
+    every: list[MongoBackend] = []
+
+    def opened() -> MongoBackend:
+        every.append(MongoBackend.open(url, clock=clock))
+        return every[-1]
+
+    def parts(faults: Faults) -> Parts:
+        return parts_of(strike_commands(opened(), faults))
+
+    async def close() -> None:
+        for backend in every:
+            await backend.close()
+
+    return Home(parts=parts, backend=opened(), close=close)
+
+
+def strike_commands(backend: MongoBackend, faults: Faults) -> MongoBackend:
+    """Let every command of a backend be a call of this process."""
+
+    def struck(name: str, verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def command(*args: Any, **kwargs: Any) -> Any:
+            return await faults.call(name, verb, args, kwargs)
+
+        return command
+
+    for name, table in backend.tables.items():
+        for verb in ("find", "insert", "write", "update", "delete", "reserve"):
+            setattr(table, verb, struck(f"{name}.{verb}", getattr(table, verb)))
+    return backend
+
+
 def servers(clock: Clock, _: Path) -> Home:
     """Queue, store, flows and rows on a server each."""
     return apart(clock, MemoryQueue(clock=clock))
@@ -141,6 +180,7 @@ HOMES: dict[str, Callable[[Clock, Path], Home]] = {
     "memory": memory,
     "sqlite": sqlite,
     "redis": redis,
+    "mongo": mongo,
     "servers": servers,
     "stream": stream,
     "memory+sqlite": kept,

@@ -38,7 +38,7 @@ HANG = 10.0
 """Seconds for which a call stands still: longer than a lease."""
 AGAIN = {Fault.DIE_BEFORE: 1, Fault.DIE_AFTER: 1, Fault.HANG: 3}
 """How often a body may run once more because of a fault; a keeper that hangs misses more than one lease."""
-ONE_IN = {"memory": 1, "sqlite": 1, "redis": 3, "servers": 2, "stream": 4, "memory+sqlite": 4}
+ONE_IN = {"memory": 1, "sqlite": 1, "redis": 3, "mongo": 40, "servers": 2, "stream": 4, "memory+sqlite": 4}
 """Of so many calls each fault strikes one; together, faults strike all. Parts of several servers make many calls."""
 OFTEN = {
     "barrier.due": 6,
@@ -51,6 +51,17 @@ OFTEN = {
     "queue.claim": 20,
     "store.claim": 20,
     "keeper.renew": 6,
+    "tasks.find": 60,
+    "tasks.update": 20,
+    "meta.find": 6,
+    "flows.find": 20,
+    "workers.find": 3,
+    "workers.write": 3,
+    "workers.delete": 3,
+    "chunks.find": 6,
+    "outcomes.find": 6,
+    "notes.find": 6,
+    "parts.find": 3,
 }
 """Calls that come again and again, whether or not anything is to be done; so many of each are struck."""
 

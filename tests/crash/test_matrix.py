@@ -18,8 +18,9 @@ from tq.testing import Fault, run_virtual
 @pytest.fixture(autouse=True)
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let homes on a server find it."""
-    if "redis" in request.node.callspec.params.values():
-        monkeypatch.setenv("TQ_TEST_REDIS_URL", request.getfixturevalue("redis_server"))
+    for home in ("mongo", "redis"):
+        if home in request.node.callspec.params.values():
+            monkeypatch.setenv(f"TQ_TEST_{home.upper()}_URL", request.getfixturevalue(f"{home}_server"))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
