@@ -100,8 +100,11 @@ class MongoBackend(Backend):
             changes.lease(document, token, until)
             document["place"] = str(Place.STORE)
 
-        moved = await change_each(self._database, [delivery.receipt], move)
+        receipts = [delivery.receipt, Receipt(delivery.message.id, token)]  # the answer of an earlier call may be lost
+        moved = await change_each(self._database, receipts, move)
         return delivery._replace(token=token, place=Place.STORE) if moved else None
+
+    async def finish(self, ids: Sequence[str]) -> None: ...  # an ending that is written down is carried out first
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:
         return MongoKeeper(self._database)

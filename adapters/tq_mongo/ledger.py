@@ -49,6 +49,14 @@ class Ledger:
         """Note that the effects of these are carried out."""
         await self._outcomes.update({"_id": {"$in": [_name(key) for key in keys]}}, {"$set": {"carried": True}})
 
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> list[Stored]:
+        """Return a page of those that are not noted as carried out, by name."""
+        if limit <= 0:
+            return []
+        beyond = {} if after is None else {"_id": {"$gt": _name(after)}}
+        found = await self._outcomes.find({"carried": False, **beyond}, order=[("_id", 1)], limit=limit)
+        return [Stored(_key(it["_id"]), it["outcome"], it["carried"], it["at"]) for it in found]
+
     # --- wide plans -----------------------------------------------------------------------------------------------
 
     async def put_chunks(self, chunks: Sequence[Chunk]) -> None:
@@ -114,3 +122,8 @@ async def _drop(table: Table, query: Document, limit: int) -> int:
 
 def _name(key: OutcomeKey) -> str:
     return f"{key.task_id}\0{key.generation}\0{key.attempt}"
+
+
+def _key(name: str) -> OutcomeKey:
+    task_id, generation, attempt = name.rsplit("\0", 2)
+    return OutcomeKey(task_id, int(generation), int(attempt))

@@ -67,7 +67,10 @@ INDEXES: dict[str, tuple[Index, ...]] = {
         ("newest", {"updated_at": -1, "_id": -1}, {}),
         ("entity", {"entity_type": 1, "entity_id": 1, "updated_at": -1, "_id": -1}, {}),
     ),
-    "outcomes": (("old", {"at": 1}, _where(carried=True)),),
+    "outcomes": (
+        ("old", {"at": 1}, _where(carried=True)),
+        ("uncarried", {"carried": 1, "_id": 1}, _where(carried=False)),
+    ),
     "chunks": (("old", {"at": 1}, {}),),
     "notes": (("topic", {"topic": 1, "seq": 1}, {}),),
     "workers": (("until", {"until": 1}, {}),),

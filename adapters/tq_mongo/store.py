@@ -131,6 +131,9 @@ class MongoStore(MongoCustody, TaskStore):
     async def carried(self, keys: Sequence[OutcomeKey]) -> None:
         await self.backend.ledger.carried(keys)
 
+    async def uncarried(self, after: OutcomeKey | None, limit: int) -> Sequence[Stored]:
+        return await self.backend.ledger.uncarried(after, limit)
+
     async def put_chunks(self, chunks: Sequence[Chunk]) -> None:
         await self.backend.ledger.put_chunks(chunks)
 
