@@ -21,7 +21,7 @@ import asyncpg
 import pymongo
 import pytest
 
-__all__ = ["drop_database", "drop_schema", "empty_schema", "mongo", "postgres", "redis"]
+__all__ = ["drop_database", "drop_schema", "empty_schema", "mongo", "mongo_command", "postgres", "redis"]
 
 STARTING = 30.0
 """Seconds that a server may take until it answers."""
@@ -143,13 +143,17 @@ def mongo() -> Generator[str, None, None]:
         yield named
         return
     with folder("mongo") as (path, user):
-        port, binary = free_port(), shutil.which("mongod")
-        if binary is None:
-            command = [sys.executable, Path(__file__).with_name("mongo_emulator.py"), port]
-        else:
-            command = [binary, "--port", port, "--bind_ip", "127.0.0.1", "--dbpath", path]
-        with started(command, path, user, signal="TERM", ready=lambda: answers(port, b"", b"")):
+        port = free_port()
+        with started(mongo_command(path, port), path, user, signal="TERM", ready=lambda: answers(port, b"", b"")):
             yield f"mongodb://127.0.0.1:{port}"
+
+
+def mongo_command(path: Path, port: int) -> list[object]:
+    """Return what runs a MongoDB server over a folder, or else its emulator, which keeps everything in memory."""
+    binary = shutil.which("mongod")
+    if binary is None:
+        return [sys.executable, Path(__file__).with_name("mongo_emulator.py"), port]
+    return [binary, "--port", port, "--bind_ip", "127.0.0.1", "--dbpath", path]
 
 
 def drop_database(url: str, database: str) -> None:

@@ -81,6 +81,8 @@ class MongoBackend(Backend):
         return self._database.bell.on_change(callback)
 
     async def commit(self, batch: Batch, claim: Claim | None = None) -> Hop:
+        if claim is not None:
+            self.journal.lease = claim.lease
         refused, brought = await self._commits.write(batch) if batch else ([], Brought([], [], []))
         claimed = Claimed([]) if claim is None else await self.claims.claim(claim)
         return Hop(

@@ -28,7 +28,7 @@ from .wire import ending_from, ending_words, pack, unpack
 __all__ = ["Entry", "Journal", "entry_for"]
 
 LEASE = 30.0
-"""Seconds that a worker has to carry an ending out; it may be renewed, or taken over afterwards."""
+"""Seconds that a worker has to carry an ending out, unless its claims say otherwise; then it may be taken over."""
 INLINE = 4 << 20
 """Bytes of effects that stand in the document itself: beside a task's body they fit."""
 PART = 8 << 20
@@ -79,6 +79,7 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._tasks = database.tasks
+        self.lease = LEASE
 
     async def settle(self, entries: Sequence[Entry], receipts: Sequence[Receipt]) -> tuple[list[Entry], list[Receipt]]:
         """Let endings count whose leases are held; return them, and the receipts of the others."""
@@ -112,7 +113,7 @@ class Journal:
 
     async def note(self, entries: Sequence[Entry]) -> None:
         """Write down effects that stand behind no lease."""
-        until = await self._database.now() + LEASE
+        until = await self._database.now() + self.lease
         documents: list[Document] = []
         for entry in entries:
             entry.token = f"note:{entry.key}"
@@ -126,7 +127,7 @@ class Journal:
         token = f"redo:{os.urandom(12).hex()}"
         await self._tasks.update(
             {"_id": {"$in": list(ids)}, "state": "ending", "until": {"$lte": now}},
-            {"$set": {"token": token, "until": now + LEASE}, "$inc": {"version": 1}},
+            {"$set": {"token": token, "until": now + self.lease}, "$inc": {"version": 1}},
         )
         return [entry for entry, _ in await self._load({"_id": {"$in": list(ids)}, "token": token})]
 
@@ -157,7 +158,7 @@ class Journal:
         *,
         repeated: bool = False,
     ) -> list[Entry]:
-        until = await self._database.now() + LEASE
+        until = await self._database.now() + self.lease
         writes: list[Write] = []
         for entry, owner, token in zip(entries, owners, tokens, strict=True):
             ending = await self._ending(entry, token)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from tq.testing import Account, take_snapshot, violations
 
 __all__ = ["Load", "under_fire"]
 
-ADDED = 100
-"""Times that tasks and a flow are added later."""
 PORTION = 1000
 """Tasks that are added in one call."""
 DEADLINES = (None, 3.0, 60.0)
@@ -38,8 +36,14 @@ class Load:
     """Tasks that stand for themselves; a tenth as many more start flows, which may be nested."""
     flows: int = 3
     """Flows of twenty steps that are started from outside, beside a few odd ones."""
+    added: int = 100
+    """Times that tasks and a flow are added later."""
     workers: int = 3
     shots: int = 50
+
+    def times(self, size: float) -> Load:
+        """Return so much of it, for a target that can do no more."""
+        return replace(self, tasks=round(self.tasks * size), added=round(self.added * size))
 
 
 def drawn(dice: random.Random, count: int) -> list[Task[Any]]:
@@ -51,7 +55,7 @@ def drawn(dice: random.Random, count: int) -> list[Task[Any]]:
 def widths(load: Load) -> Iterator[tuple[int, float | None]]:
     """Yield how many steps each flow from outside has, and its deadline."""
     for width in ODD:
-        for deadline in DEADLINES:
+        for deadline in DEADLINES if width <= load.tasks else ():
             yield width, deadline
     for number in range(load.flows):
         yield STEPS_OF_A_FLOW, DEADLINES[number % len(DEADLINES)]
@@ -69,9 +73,9 @@ async def given(handler: TaskHandler, account: Account, dice: random.Random, loa
         account.started(await handler.start_flow(steps, join=join, timeout=deadline, entity=entity))
 
 
-async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Random) -> None:
+async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Random, times: int) -> None:
     """Add more while everybody is shot at: what is acknowledged counts."""
-    for _ in range(ADDED):
+    for _ in range(times):
         await asyncio.sleep(0.2)
         try:
             account.accept(*await handler.add_tasks(drawn(dice, 20)))
@@ -83,6 +87,7 @@ async def go_on_adding(handler: TaskHandler, account: Account, dice: random.Rand
 
 async def under_fire(target: Target, notes: Path, dice: random.Random, load: Load) -> tuple[list[str], str]:
     """Let workers do it all while they, and their servers, are shot at; return what is wrong, and what happened."""
+    load = load.times(target.size)
     account = Notes(notes).account
     async with connected(target.parts) as handler:
         for queue in ("default", STEPS, JOINS):
@@ -90,7 +95,7 @@ async def under_fire(target: Target, notes: Path, dice: random.Random, load: Loa
         began = time.monotonic()
         await given(handler, account, dice, load)
         workers = Workers(target, notes, load.workers)
-        adding = asyncio.create_task(go_on_adding(handler, account, random.Random(dice.random())))
+        adding = asyncio.create_task(go_on_adding(handler, account, random.Random(dice.random()), load.added))
         try:
             shots = await fire(handler, workers, target, account, dice, load.shots)
             adding.cancel()

@@ -15,9 +15,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.servers import answers, folder, free_port, made_data, missing, postgres_binaries, read, started
+from tests.servers import answers, folder, free_port, made_data, missing, mongo_command, postgres_binaries, read, started
 
-__all__ = ["Server", "postgres", "redis"]
+__all__ = ["Server", "mongo", "postgres", "redis"]
 
 LONGEST = 1.0
 """Seconds for which a server that was struck stays away, at most."""
@@ -131,6 +131,22 @@ def postgres() -> Generator[Server, None, None]:
             user,
             ending="QUIT",  # its own word for this; it takes the file of its process id along
             ready=lambda: "ready" in read(data / "postmaster.pid"),
+        )
+        yield from living(server)
+
+
+@contextmanager
+def mongo() -> Generator[Server, None, None]:
+    """A MongoDB server that is killed; or its emulator, which would lose everything by that, and can be frozen."""
+    with folder("mongo") as (path, user):
+        port = free_port()
+        server = Server(
+            f"mongodb://127.0.0.1:{port}/?timeout=1",
+            mongo_command(path, port),
+            path,
+            user,
+            ending="KILL",
+            ready=lambda: answers(port, b"", b""),
         )
         yield from living(server)
 

@@ -7,6 +7,7 @@ is locked by somebody else for a while.
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Generator
@@ -30,6 +31,8 @@ class Target:
     """URLs as `connected` takes them: `queue_url` or `routes`, and `store` and `barrier` where they are elsewhere."""
     strike: Callable[[], None]
     """Takes the server away, and gives it back with all that it acknowledged; blocks meanwhile."""
+    size: float = 1.0
+    """How much of the usual work it is given."""
 
 
 @contextmanager
@@ -52,6 +55,17 @@ def redis(_: Path) -> Generator[Target, None, None]:
     """A server that is killed."""
     with struck.redis() as server:
         yield Target(parts={"queue_url": server.url}, strike=server.strike)
+
+
+@contextmanager
+def mongo(_: Path) -> Generator[Target, None, None]:
+    """A server that is killed; or the emulator, which stands still for a while, and is given little."""
+    with struck.mongo() as server:
+        parts = {"queue_url": server.url}
+        if shutil.which("mongod") is not None:
+            yield Target(parts=parts, strike=server.strike)
+        else:
+            yield Target(parts=parts, strike=lambda: freeze(server), size=0.05)
 
 
 @contextmanager
@@ -84,6 +98,12 @@ def three_servers(folder: Path) -> Generator[Target, None, None]:
         yield Target(parts=parts, strike=strike)
 
 
+def freeze(server: struck.Server) -> None:
+    """Let a server stand still for up to two seconds: longer than its clients wait, and than a lease lasts."""
+    with server.frozen():
+        time.sleep(random.uniform(0.1, 2.0))
+
+
 def url_of(path: Path) -> str:
     """Return a file whose commits survive the death of processes, which is all that dies here; it gives up early."""
     return f"sqlite:///{path}?synchronous=NORMAL&busy_timeout=0.5"
@@ -98,6 +118,8 @@ def lock(path: Path) -> None:
 
 
 TARGETS: dict[str, Callable[[Path], AbstractContextManager[Target]]] = {"sqlite": sqlite, "two files": two_files}
+if "tq_mongo" in adapters():
+    TARGETS["mongo"] = mongo
 if "tq_redis" in adapters():
     TARGETS["redis"] = redis
 if "tq_postgres" in adapters():
