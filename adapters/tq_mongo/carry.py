@@ -232,12 +232,12 @@ class Carrier:
         if not keys:
             return
         unborn = {"born": {"$in": keys}, "state": "unborn"}
-        in_lanes = await self._tasks.find({**unborn, "lane": {"$exists": True}}, fields={"lane": 1})
         free = {"$unset": {"born": ""}, "$inc": {"version": 1}}
         await self._tasks.update({**unborn, "lane": {"$exists": False}}, {"$set": {"state": "waiting"}, **free})
-        if in_lanes:
+        lanes = {message.lane for entry in entries for message in entry.effects.messages if message.lane}
+        if lanes:
             await self._tasks.update(unborn, {"$set": {"state": "behind"}, **free})
-            await self._lanes.pass_on(it["lane"] for it in in_lanes)
+            await self._lanes.pass_on(lanes)
 
 
 def may_bear(effects: Effects) -> bool:
