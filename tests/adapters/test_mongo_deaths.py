@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.adapters.histories import Side
 from tests.crash.homes import strike_commands
 from tq.clock import Clock
 from tq.model import (
@@ -85,13 +86,14 @@ def everything(now: float) -> Effects:
 
 async def prepared(backend: MongoBackend) -> Delivery:
     """Return a delivery that is to end; around it is everything that its ending moves."""
+    barrier = Side.of(backend).barrier
     await backend.queue.add([message("h")])
     [held] = (await backend.queue.claim(claim())).deliveries
     await backend.commit(Batch([Settlement(held.receipt, Hold("known"))]))
-    await backend.barrier.init_barrier([flow("known", 2), flow("wide", 9, chunks=2), flow("again", 1)])
+    await barrier.init_barrier([flow("known", 2), flow("wide", 9, chunks=2), flow("again", 1)])
     failed, done = StepStatus.FAIL, StepStatus.SUCCESS
-    await backend.barrier.batch_decrement_and_check([Mark("known", 0, done), Mark("again", 0, failed)])
-    await backend.barrier.confirm_join([("again", 0)])
+    await barrier.batch_decrement_and_check([Mark("known", 0, done), Mark("again", 0, failed)])
+    await barrier.confirm_join([("again", 0)])
     await backend.store.record([record("again.0", body=b"{}")])
     await backend.queue.add([message("a")])
     [delivery] = (await backend.queue.claim(claim())).deliveries
@@ -100,9 +102,10 @@ async def prepared(backend: MongoBackend) -> Delivery:
 
 async def seen(backend: MongoBackend, ran: list[str]) -> set[str]:
     """Return what came of the ending, as far as others can see it."""
-    states = await backend.barrier.get(["known", "wide", "again"])
+    side = Side.of(backend)
+    states = await side.barrier.get(["known", "wide", "again"])
     found = {id for id in ran if id not in {"a", "h"}}
-    found |= {*await backend.store.records(["a", "h"])} | {*await backend.projections.get_projections(["row"])}
+    found |= {*await backend.store.records(["a", "h"])} | {*await side.projections.get_projections(["row"])}
     found |= {note.id for note in await backend.store.outgoing("topic", 9)}
     if await backend.store.chunk("plan", 0) is not None:
         found.add("plan")

@@ -111,16 +111,21 @@ class TestMongoBarrier(OnServer, BarrierContract):
         return self.open(clock)
 
 
-@pytest.mark.realtime
-class TestMongoBarrierByItsOwnClock(TestMongoBarrier):
-    beat = SHORT
-    test_a_flow_may_have_a_hundred_thousand_members = None  # once is enough: the emulator takes its time
+class Wide:
+    """Leaves the widest flow to virtual time: once is enough, and the emulator takes its time."""
+
+    @pytest.mark.skip(reason="was tried in virtual time")
+    async def test_a_flow_may_have_a_hundred_thousand_members(self, clock: Clock) -> None: ...
 
 
 @pytest.mark.realtime
-class TestMongoBarrierWithMotor(WithMotor, TestMongoBarrier):
+class TestMongoBarrierByItsOwnClock(Wide, TestMongoBarrier):
     beat = SHORT
-    test_a_flow_may_have_a_hundred_thousand_members = None  # as above
+
+
+@pytest.mark.realtime
+class TestMongoBarrierWithMotor(Wide, WithMotor, TestMongoBarrier):
+    beat = SHORT
 
 
 class TestMongoProjections(OnServer, ProjectionContract):

@@ -1,4 +1,4 @@
-"""The same faults in what runs on a server: scripts of Redis, functions of PostgreSQL."""
+"""The same faults in what runs on a server: scripts of Redis, functions of PostgreSQL, documents of MongoDB."""
 
 from .mutant import Mutant, mutant
 
@@ -12,6 +12,14 @@ def redis(test: str, suite: str = "TestRedisBackend") -> str:
 def postgres(test: str, suite: str = "TestPostgresBackend") -> str:
     return f"tests/contracts/test_postgres.py::{suite}::test_{test}"
 
+
+def mongo(test: str, suite: str = "TestMongoBackend") -> str:
+    return f"tests/contracts/test_mongo.py::{suite}::test_{test}"
+
+
+MONGO_DEATHS = (
+    "tests/adapters/test_mongo_deaths.py::test_an_ending_counts_whole_or_not_at_all_wherever_its_process_dies"
+)
 
 REDIS = (
     mutant(
@@ -67,4 +75,28 @@ POSTGRES = (
     ),
 )
 
-SERVERS: tuple[Mutant, ...] = (*REDIS, *POSTGRES)
+MONGO = (
+    mutant(
+        "what an ending brings runs before everything is written (MongoDB)",
+        "adapters/tq_mongo/carry.py",
+        (
+            'new_task(message, seq=seq, place=Place.QUEUE, state="unborn") | {"born": entry.key}',
+            "new_task(message, seq=seq, place=Place.QUEUE)",
+        ),
+        by=MONGO_DEATHS,
+    ),
+    mutant(
+        "nobody carries out what a dead worker had decided (MongoDB)",
+        "adapters/tq_mongo/claims.py",
+        ("                await self._mend(ending)", "                pass"),
+        by=MONGO_DEATHS,
+    ),
+    mutant(
+        "a closed flow goes on counting (MongoDB)",
+        "adapters/tq_mongo/flows.py",
+        ("        if not was_open:", "        if False and not was_open:"),
+        by=mongo("a_closed_flow_records_nothing", "TestMongoBarrier"),
+    ),
+)
+
+SERVERS: tuple[Mutant, ...] = (*REDIS, *POSTGRES, *MONGO)
