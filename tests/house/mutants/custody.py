@@ -1,6 +1,6 @@
 """Custody: leases, retries, ids, and the order of writing where servers are several."""
 
-from .mutant import CRASHES, ahead, memory, mutant, sqlite, story
+from .mutant import CRASHES, ahead, memory, mutant, sqlite, story, unit
 
 __all__ = ["CUSTODY", "SEVERAL_SERVERS"]
 
@@ -166,5 +166,35 @@ SEVERAL_SERVERS = (
             "        await self._barrier.confirm_join([(it.id, it.flow.generation) for it in over])\n",
         ),
         by=f"{CRASHES}[die-before-able]",
+    ),
+    mutant(
+        "a failure counts in two generations of its flow",
+        "tq/runner/composite/carry.py",
+        ("if work.effects and not work.again]", "if work.effects]"),
+        by=unit("generations", "an_ending_that_was_counted_does_not_count_in_the_next_generation_too[store]"),
+    ),
+    mutant(
+        "a failure counts in the next generation without its lease",
+        "tq/runner/composite/flows.py",
+        ("for work, mark in late if work in holding]", "for work, mark in late]"),
+        by=unit("generations", "who_stood_still_for_longer_than_a_lease_counts_nothing_in_the_next_generation"),
+    ),
+    mutant(
+        "a join is given to the queue",
+        "tq/runner/composite/insert.py",
+        (" or is_join(message.id)", ""),
+        by=unit("generations", "a_join_that_is_written_late_does_not_run_once_more_after_a_redrive"),
+    ),
+    mutant(
+        "a task is held in place of its worker, and what it brings is left",
+        "tq/runner/composite/held.py",
+        ("await carry([work for work in works.values() if not work.carried])", "pass"),
+        by=unit("held", "a_flow_that_was_faster_than_its_task_loses_nothing_that_the_task_brings[store]"),
+    ),
+    mutant(
+        "an outcome is noted as carried out though its message is there",
+        "tq/runner/composite/leftovers.py",
+        ("if execution_of(key) not in there]", "if True]"),
+        by=unit("leftovers", "an_outcome_whose_message_is_still_there_is_left_to_whoever_gets_it[queue]"),
     ),
 )

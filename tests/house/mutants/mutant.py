@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["CRASHES", "Mutant", "ahead", "memory", "mutant", "sqlite", "story"]
+__all__ = ["CRASHES", "Mutant", "ahead", "memory", "mutant", "sqlite", "story", "unit"]
 
 CONTRACT = "tests/contracts/test_{}.py::{}::{}"
 CRASHES = "tests/unit/runner/test_composite_crashes.py::test_everything_ends_once_whichever_call_is_the_last"
@@ -37,3 +37,7 @@ def sqlite(test: str, suite: str = "TestSqliteBackend") -> str:
 
 def story(file: str, test: str) -> str:
     return f"tests/stories/test_{file}.py::test_{test}"
+
+
+def unit(file: str, test: str) -> str:
+    return f"tests/unit/runner/test_composite_{file}.py::test_{test}"
