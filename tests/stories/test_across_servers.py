@@ -381,3 +381,36 @@ async def test_a_child_for_a_broker_that_nobody_named_is_a_dead_letter_that_says
     assert record is not None
     assert "no broker takes queue 'parcels'" in (record.error or "")
     await handler.close()
+
+
+async def test_what_one_broker_has_runs_while_another_one_is_away(clock: VirtualClock) -> None:
+    """Nor is a task of the one convicted of what the other did: nothing was handed out and forgotten."""
+    executors, ran = TaskQueuesManager(), list[int]()
+    gone, back = clock.now() + 1.0, clock.now() + 300.0
+    away = Faults(lambda _: Fault.BEFORE if gone <= clock.now() < back else None)
+    queue = RoutedQueue({"media": away.queue(MemoryQueue(clock=clock)), "*": MemoryQueue(clock=clock)})
+
+    @executors.executor("work", max_crashes=0, store_on_success=True)
+    async def work(task: Task[int], actions: Actions) -> None:
+        ran.append(task.payload)
+        await asyncio.sleep(60.0)
+        actions.success(task)
+
+    @executors.executor("film", queue="media", store_on_success=True)
+    async def film(task: Task[int], actions: Actions) -> None:
+        actions.success(task)
+
+    store = MemoryStore(clock=clock)
+    handler = TaskHandler(queue=queue, store=store, executors=executors, clock=clock, concurrency=4, lease=10.0)
+    await handler.start()
+    await clock.sleep(5)
+    ids = await handler.add_tasks([Task(type="work", payload=number) for number in range(8)])
+    await clock.sleep(250)
+    assert list(await queue.parts[1].announced()) == ["default"]
+    assert [record.status for record in (await store.records(ids)).values()] == [TaskStatus.EXECUTED] * 8
+    assert ran == list(range(8))
+    await clock.sleep(60)
+    [later] = await handler.add_tasks([Task(type="film", queue_id="media", payload=1)])
+    await clock.sleep(10)
+    assert await handler.task(later).status() is TaskStatus.EXECUTED
+    await handler.close()

@@ -46,6 +46,8 @@ class RoutedQueue(MessageQueue):
         self._routes: OrderedDict[Receipt, MessageQueue] = OrderedDict()
         """Who handed out what; whoever is not found here is asked."""
         self._first = 0
+        self._away = False
+        """Whether a broker was away at the last claim, and somebody was told."""
 
     # --- which broker -------------------------------------------------------------------------------------------------
 
@@ -125,8 +127,9 @@ class RoutedQueue(MessageQueue):
             raise errors[0]
         if full and len(haul.deliveries) < claim.limit:
             _, haul = await self._claim_from(full, claim._replace(token=f"{claim.token}.more"), haul, errors)
-        if errors:
+        if errors and not self._away:
             log.warning("%d of %d brokers cannot be claimed from: %s", len(errors), len(asked), errors[0])
+        self._away = bool(errors)
         while len(self._routes) > REMEMBERED:
             self._routes.popitem(last=False)
         return haul._replace(next_due=haul.next_due if len(haul.deliveries) < claim.limit else None)
@@ -219,8 +222,14 @@ class RoutedQueue(MessageQueue):
 
     async def announce(self, worker: str, queues: Sequence[str], ttl: float) -> None:
         served = {id(part): names for part, names in self._by_broker(queues)}
+        errors: list[BackendError] = []
         for part in self.parts:  # those too that it does not serve any more
-            await part.announce(worker, served.get(id(part), ()), ttl)
+            try:
+                await part.announce(worker, served.get(id(part), ()), ttl)
+            except BackendError as error:  # the others are told all the same
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def announced(self) -> Sequence[str]:
         return sorted({name for part in self.parts for name in await part.announced()})
