@@ -88,14 +88,16 @@ BEGIN
         before := total;
         FOR kind IN 1 .. cardinality(queues) LOOP
             CONTINUE WHEN quotas[kind] = 0;
+            -- By where the row lies: to look it up by its id takes longer the more is stored. Of a row that was changed
+            -- in this very instant the new version is not seen; the next claim sees it.
             RETURN QUERY
             WITH taken AS MATERIALIZED (
-                SELECT m.id FROM tq_messages m
+                SELECT m.ctid FROM tq_messages m
                 WHERE m.ready AND m.queue = queues[kind] AND m.type = types[kind] AND m.due <= now
                 ORDER BY m.due, m.seq LIMIT quotas[kind] FOR UPDATE SKIP LOCKED
             )
             UPDATE tq_messages m SET ready = false, token = new_token, until = now + lease
-            FROM taken WHERE m.id = taken.id
+            FROM taken WHERE m.ctid = taken.ctid
             RETURNING m.id, m.queue, m.type, m.body, m.run_at, m.generation, m.attempt, m.lane, m.stats, m.fence,
                 m.fence + m.ended + 1, m.crashes, m.solo_crashes, m.unknown_since, m.cancelled_at > 0,
                 m.due, m.seq, NULL::text[], NULL::text[];

@@ -167,9 +167,12 @@ BEGIN
     DELETE FROM tq_records WHERE task_id = ANY (ARRAY (
         SELECT task_id FROM tq_records WHERE expires_at <= now ORDER BY expires_at LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS total = ROW_COUNT;
-    DELETE FROM tq_outcomes WHERE (task_id, generation, attempt) IN (
+    WITH old AS MATERIALIZED (  -- chosen once: a subquery may be asked again for every row, and choose others each time
         SELECT task_id, generation, attempt FROM tq_outcomes WHERE carried AND at < before
-        ORDER BY at LIMIT greatest(most - total, 0) FOR UPDATE SKIP LOCKED);
+        ORDER BY at LIMIT greatest(most - total, 0) FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM tq_outcomes o USING old
+    WHERE o.task_id = old.task_id AND o.generation = old.generation AND o.attempt = old.attempt;
     GET DIAGNOSTICS gone = ROW_COUNT;
     total := total + gone;
     WITH old AS MATERIALIZED (
