@@ -159,6 +159,23 @@ async def test_a_join_that_alone_failed_runs_again_and_the_row_of_its_flow_tells
         await h.assert_quiet()
 
 
+async def test_a_step_whose_dead_letter_was_purged_counts_at_once_in_a_redrive(url: str, clock: VirtualClock) -> None:
+    """It cannot run again: the join must not wait for it until it is called lost, an hour later."""
+    stage = Weather("b", "c")
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        flow = await stage.begin(h.handler, "abc")
+        await h.drain()
+        assert list(await h.handler.dead.purge(f"{flow}.1")) == [f"{flow}.1"]
+        stage.bad = set()
+        assert await h.handler.flow(flow).redrive() == 1
+        await h.later(1)
+        assert entries(stage.told[1]) == [(0, "success", "a"), (1, "fail", "b is bad"), (2, "success", "c")]
+        with pytest.raises(FlowStateError, match=r"nothing is kept of the 1 members .* purged, they cannot run again"):
+            await h.handler.flow(flow).redrive()
+        assert (await h.handler.flow(flow).status()).generation == 1, "it stays as it is"
+        await h.assert_quiet()
+
+
 async def test_a_step_that_keeps_no_failures_runs_again_all_the_same(url: str, clock: VirtualClock) -> None:
     stage = Stage()
 

@@ -13,7 +13,7 @@ from .explain import Explanation, MemberPlace, explain
 from .middleware import FlowMiddleware
 from .plan import WIDTH, plan_flow, split_wide
 from .reconcile import Reconciler, Tick
-from .redrive import plan_redrive, redriven_rows
+from .redrive import plan_redrive, redriven
 from .results import StepEntry, stream_results
 from .rows import again_rows, flow_version, reopened_row, verdict_rows
 
@@ -34,7 +34,7 @@ __all__ = [
     "flow_version",
     "plan_flow",
     "plan_redrive",
-    "redriven_rows",
+    "redriven",
     "reopened_row",
     "split_wide",
     "stream_results",

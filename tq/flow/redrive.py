@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
 from tq.codec import amend_body, decode_body
 from tq.errors import FlowStateError
 from tq.ids import join_id, step_id
-from tq.model import FlowState, Message, Projection, Reopen, StepStatus
+from tq.model import Effects, FlowState, Mark, Message, Record, Reopen, StepResult, StepStatus
 from tq.ports import Backend
 
 from .close import barrier_of
@@ -16,8 +17,9 @@ from .membership import generation_stats
 from .plan import WIDTH
 from .results import entries
 from .rows import again_rows, reopened_row
+from .spread import locate
 
-__all__ = ["plan_redrive", "redriven_rows"]
+__all__ = ["plan_redrive", "redriven"]
 
 
 def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> Reopen:
@@ -49,17 +51,66 @@ def plan_redrive(state: FlowState, now: float, timeout: float | None = None) -> 
     )
 
 
-async def redriven_rows(backend: Backend, state: FlowState, now: float) -> tuple[Projection, ...]:
-    """Return the rows that a redrive begins anew: the flow's, and those of the members that run again."""
-    rows, ids = list(reopened_row(state, now)), list[str]()
+async def redriven(backend: Backend, state: FlowState, reopen: Reopen, now: float) -> Effects:
+    """Return what a redrive writes: the next generation, and the rows of the flow and of the members that run again.
+
+    A member of which nothing is left to run counts at once as it had ended; it would be waited for in vain.
+
+    Raises:
+        FlowStateError: nothing is left of any of them.
+    """
+    rows, marks, again = list(reopened_row(state, now)), list[Mark](), 0
+    async with aclosing(_pages(backend, state)) as pages:
+        async for page in pages:
+            records = await backend.store.records([step_id(state.id, step.index) for step in page])
+            rows += again_rows(records.values(), now)
+            gone = await _gone(backend, state, page, records)
+            marks += [_as_it_ended(state, step, reopen.generation) for step in gone]
+            again += len(page) - sum(step.status is StepStatus.FAIL for step in gone)  # others may have succeeded late
+    if not again:
+        raise FlowStateError(
+            state.id,
+            f"nothing is kept of the {len(marks)} members of flow {state.id} that did not succeed: their dead letters "
+            "were purged, they cannot run again",
+        )
+    return Effects(reopens=(reopen,), marks=tuple(marks), projections=tuple(rows))
+
+
+async def _pages(backend: Backend, state: FlowState) -> AsyncGenerator[list[StepResult]]:
+    """Yield the members that did not succeed, as many at a time as one call takes."""
+    page = list[StepResult]()
     async with aclosing(entries(barrier_of(backend), state)) as every:
         async for step in every:
             if step.status is not StepStatus.SUCCESS:
-                ids.append(step_id(state.id, step.index))
-    for start in range(0, len(ids), WIDTH):
-        records = await backend.store.records(ids[start : start + WIDTH])
-        rows += again_rows(records.values(), now)
-    return tuple(rows)
+                page.append(step)
+                if len(page) >= WIDTH:
+                    yield page
+                    page = []
+    if page:
+        yield page
+
+
+async def _gone(
+    backend: Backend, state: FlowState, page: Sequence[StepResult], records: Mapping[str, Record]
+) -> list[StepResult]:
+    """Return the members that are neither recorded nor alive; those of a plan can always be written again from it.
+
+    Records are asked for once more: what was alive may have ended meanwhile.
+    """
+    sees_all = backend.queue.guarantees.locates and backend.store.guarantees.locates
+    left = [step for step in page if step_id(state.id, step.index) not in records]
+    if state.flow.chunks or not sees_all or not left:
+        return []
+    ids = [step_id(state.id, step.index) for step in left]
+    there = {*await locate(backend, ids), *await backend.store.records(ids)}
+    return [step for step, id in zip(left, ids, strict=True) if id not in there]
+
+
+def _as_it_ended(state: FlowState, step: StepResult, generation: int) -> Mark:
+    status = StepStatus.CANCELLED if step.status is StepStatus.CANCELLED else StepStatus.FAIL
+    return Mark(
+        state.id, step.index, status, generation, None, step.error or "nothing is kept of it: it cannot run again"
+    )
 
 
 def _join(state: FlowState, generation: int, now: float, deadline: float | None) -> Message:

@@ -116,7 +116,10 @@ class DeadLetters:
         type: str | None = None,
         limit: int = 100,
     ) -> Sequence[str]:
-        """Forget these, or at most `limit` of those that match where none are named; return the ids that are gone."""
+        """Forget these, or at most `limit` of those that match where none are named; return the ids that are gone.
+
+        A step of a flow that is gone cannot run again: a redrive lets it count as it had ended.
+        """
         done = list[str]()
         for page in await self._chosen(ids, queue, type, limit):
             done += await self._backend.store.forget(page)

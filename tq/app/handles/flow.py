@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from tq.clock import Clock, seconds, to_datetime
 from tq.errors import FlowStateError, MissingPortError, UnknownFlowError
-from tq.flow import Explanation, close_flows, explain, plan_redrive, redriven_rows
+from tq.flow import Explanation, close_flows, explain, plan_redrive, redriven
 from tq.ids import join_id
-from tq.model import Batch, Effects, FlowState, Verdict
+from tq.model import Batch, FlowState, Verdict
 from tq.ports import Backend, FlowBarrierProvider
 
 from .looking import Looker, Told, locate
@@ -121,7 +121,8 @@ class FlowHandle:
 
         Raises:
             UnknownFlowError: nothing is stored under this id.
-            FlowStateError: the flow is still open, its join has not ended, or every member and the join succeeded.
+            FlowStateError: the flow is still open, its join has not ended, every member and the join succeeded, or
+                nothing is kept of the members that did not.
         """
         state = await self._state()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
@@ -132,7 +133,7 @@ class FlowHandle:
             if state.succeeded >= state.flow.total and await revive(self._backend, [state.flow.join.id], now):
                 return 0
         reopen = plan_redrive(state, now, limit)
-        effects = Effects(reopens=(reopen,), projections=await redriven_rows(self._backend, state, now))
+        effects = await redriven(self._backend, state, reopen, now)
         await self._backend.commit(Batch(effects=[effects]))
         after = await self._state()
         if after.flow.generation != reopen.generation:
