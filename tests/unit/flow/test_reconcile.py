@@ -561,7 +561,7 @@ async def over(server: Server, task_id: str = "p-1", *, parent: Ended | None = N
         server.kept[join_id("inner", 0)] = record_of(0)._replace(task_id=join_id("inner", 0), **record)
 
 
-ENDINGS = [
+ENDINGS: list[tuple[dict[str, Any], TaskStatus]] = [
     ({}, TaskStatus.EXECUTED),
     ({"result": b"7"}, TaskStatus.EXECUTED),
     ({"status": TaskStatus.FAILED, "error": "boom"}, TaskStatus.FAILED),
