@@ -20,14 +20,14 @@ SAME_REQUEST = 0.5
 def draining_on_signals(stop: Callable[[], None]) -> Generator[None]:
     """Call `stop` on the first SIGTERM or SIGINT while the body runs; only in the main thread, else do nothing.
 
-    Whoever listened before, such as `asyncio.run` to Ctrl-C, listens again afterwards. Handlers of the loop's own would
-    not do: the loop puts the default in their place when they go, whatever was there.
+    Whoever listened before, such as `asyncio.run` to Ctrl-C, listens again afterwards: the loop itself would put the
+    default in their place. Handlers that were set on the loop are the exception, which tells nobody of them.
     """
     loop = asyncio.get_running_loop()
-    before: dict[int, Handler] = {}
+    before: dict[signal.Signals, Handler] = {}
     asked: list[float] = []
 
-    def ask(number: int) -> None:
+    def ask(number: signal.Signals) -> None:
         if not asked:
             asked.append(loop.time())
             stop()
@@ -35,16 +35,15 @@ def draining_on_signals(stop: Callable[[], None]) -> Generator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    def heard(number: int, _: FrameType | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(ask, number)
-
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        with suppress(ValueError):  # not the main thread
-            before[wanted] = signal.signal(wanted, heard)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        listening = signal.getsignal(number)
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, ask, number)
+            before[number] = listening
     try:
         yield
     finally:
-        for number, handler in before.items():
-            # None stands for one that was not set from Python, which cannot be set from here either.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number, listening in before.items():
+            loop.remove_signal_handler(number)
+            # None stands for one that was not set from Python, and cannot be set from here either.
+            signal.signal(number, signal.SIG_DFL if listening is None else listening)
