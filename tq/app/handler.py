@@ -27,14 +27,7 @@ from tq.lifecycle import Spawner
 from tq.manager import AsyncTaskManager
 from tq.model import FlowOptions, FlowStep, Join, Message, Task
 from tq.model.events import WorkerInfo
-from tq.ports import (
-    Backend,
-    EntityProjectionProvider,
-    FlowBarrierProvider,
-    MessageQueue,
-    TaskStore,
-    observer,
-)
+from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore, observer
 from tq.projection import Feed, ProjectionFold
 from tq.runner.door import whole
 from tq.runner.events import Events
@@ -42,6 +35,7 @@ from tq.runner.options import ExecutorOptions
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.request import flow_request
 from tq.runner.settings import WorkerOptions, WorkerSettings
+from tq.runner.worker import LAST_GRACE
 
 __all__ = ["TaskHandler"]
 
@@ -328,12 +322,17 @@ class TaskHandler:
         Raises:
             BackendError: whatever else ended the worker; its tasks run elsewhere when their leases have run out.
         """
-        await self.start()
         with draining_on_signals(self._station.ask_to_stop) if signals else nullcontext():
+            await self.start()
             try:
                 await self._station.wait()
             finally:
                 await self.stop()
+
+    @property
+    def longest_stop(self) -> float:
+        """Seconds after which a stop is over, as long as the backend answers."""
+        return max(self.settings.grace_period, self._manager.grace_period) + 2 * LAST_GRACE
 
     async def stop(self) -> None:
         """Stop claiming, give back what has not started, wait `grace_period` for the rest; may be called twice."""

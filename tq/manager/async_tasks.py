@@ -100,6 +100,11 @@ class AsyncTaskManager(Service):
         if not self._own_clock:
             self._clock = clock
 
+    @property
+    def grace_period(self) -> float:
+        """Seconds for which `shutdown` waits."""
+        return self._grace
+
     # --- taking tasks -------------------------------------------------------------------------------------------------
 
     def can_accept_task(self, type: str | None = None, limit: int | None = None) -> bool:

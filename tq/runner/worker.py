@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import count
 from typing import Any
@@ -41,8 +40,9 @@ from tq.runner.settings import WorkerSettings
 from tq.runner.slots import Slots
 from tq.runner.strangers import Strangers
 from tq.runner.suspects import Suspects
+from tq.runner.threads import Threads
 
-__all__ = ["Worker"]
+__all__ = ["LAST_GRACE", "Worker"]
 
 log = logging.getLogger("tq.worker")
 
@@ -87,7 +87,7 @@ class Worker(Service):
         self._pace = Pace(clock, settings.concurrency, backend.poll_interval)
         self._report = Reporter(events, clock)
         self._alarms = Alarms(clock, self._spawner)
-        self._threads = ThreadPoolExecutor(settings.thread_count or settings.concurrency, "tq-executor")
+        self._threads = Threads(settings.thread_count or settings.concurrency, "tq-executor")
         self._notes: list[Note] = []
         self._suspects = Suspects()
         self._revoker = Revoker(self._endings, self.interrupt)

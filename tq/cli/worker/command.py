@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +20,13 @@ from tq.cli.output import line
 from tq.cli.text import plain
 
 from .sources import Sources
-from .supervisor import Supervisor
+from .supervisor import LINE, Supervisor
 from .target import as_handler, load
 
 __all__ = ["worker"]
+
+LEAVE_WITHIN = 3.0
+"""Seconds that a worker which has stopped waits for threads that others have begun."""
 
 
 class Teller:
@@ -78,15 +82,26 @@ def worker(
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if supervised:
         threading.Thread(target=_end_with_parent, name="tq-parent", daemon=True).start()
-    asyncio.run(_work(common, target, queue, concurrency, tell))
+    asyncio.run(_work(common, target, queue, concurrency, tell, supervised=supervised))
 
 
-async def _work(common: Common, target: str, queues: list[str] | None, concurrency: int | None, tell: Teller) -> None:
+async def _work(
+    common: Common,
+    target: str,
+    queues: list[str] | None,
+    concurrency: int | None,
+    tell: Teller,
+    *,
+    supervised: bool,
+) -> None:
     url = common.url if common.url_given else None
     handler = await as_handler(
         load(target), target, url=url, default_url=common.url, queues=queues, concurrency=concurrency
     )
     async with handler:
+        if supervised:
+            with suppress(ConnectionError):  # the supervisor has died: this worker is about to drain
+                os.write(LINE, f"{handler.longest_stop}\n".encode())
         tell(
             "worker started",
             worker=handler.worker_id,
@@ -95,6 +110,8 @@ async def _work(common: Common, target: str, queues: list[str] | None, concurren
         )
         await handler.run()
     tell("worker stopped", worker=handler.worker_id, pid=os.getpid())
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        threading.Thread(target=_leave, name="tq-leave", daemon=True).start()
 
 
 def _child(common: Common, target: str, queues: list[str] | None, concurrency: int | None, log_level: str) -> list[str]:
@@ -110,7 +127,19 @@ def _child(common: Common, target: str, queues: list[str] | None, concurrency: i
 
 
 def _end_with_parent() -> None:
-    """Drain when standard input ends, which the supervisor holds open for as long as it lives."""
-    while os.read(0, 4096):  # not by sys.stdin: its lock would hold up the interpreter's end
-        pass
+    """Drain when the line to the supervisor is cut, which it holds open for as long as it lives."""
+    with suppress(ConnectionError):  # so it ends where the supervisor had not listened yet
+        while os.read(LINE, 4096):  # not by sys.stdin: its lock would hold up the interpreter's end
+            pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave() -> None:
+    """End the process in a while, if it has not ended by itself: somebody's thread may never end, whatever it is told.
+
+    The worker has stopped, and its tasks are given back: what goes on runs a second time elsewhere.
+    """
+    threading.Event().wait(LEAVE_WITHIN)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

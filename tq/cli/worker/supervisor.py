@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -10,15 +11,19 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-__all__ = ["Supervisor"]
+__all__ = ["LINE", "Supervisor"]
 
 LOOK_EVERY = 0.1
 SOURCES_EVERY = 0.5
 HEALTHY_AFTER = 10.0
 """A child that lived so long is restarted at once; one that dies sooner, with a growing delay."""
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
-RELOAD_GRACE = 40.0
-"""Seconds that a child may drain before a reload: a little longer than a worker waits for its tasks."""
+LINE = 0
+"""Where a child finds its end of the line to here: its standard input. On it the child says how long it may drain."""
+UNSAID = 40.0
+"""Seconds that a child may drain which has not said so."""
+LEAVE_WITHIN = 5.0
+"""Seconds that it has beyond those, to leave."""
 MISUSED = 2
 """A child that ends so was started wrongly: another one would end the same way."""
 
@@ -40,7 +45,10 @@ class Slot:
     """The place of one child."""
 
     process: subprocess.Popen[bytes] | None = None
+    line: socket.socket | None = None
     started: float = 0.0
+    leaves_by: float | None = None
+    """When it is killed, once it was told to drain."""
     due: float | None = 0.0
     """When to start the next one; None for not before the sources change."""
     quick_deaths: int = 0
@@ -50,7 +58,8 @@ class Supervisor:
     """Runs `command` in `count` processes until SIGTERM or SIGINT; a second signal kills what has not drained.
 
     Children are in process groups of their own, so that Ctrl-C reaches them once, from here. Each holds the other end
-    of a pipe as its standard input: when this process dies, however it dies, they see the end of it and drain.
+    of a line as its standard input: when this process dies, however it dies, they see the end of it and drain. One
+    that has not left a few seconds after it said it would is killed.
     """
 
     def __init__(
@@ -100,7 +109,22 @@ class Supervisor:
         )
         for slot in self._living():
             if slot.process is not None:
-                slot.process.terminate() if first else slot.process.kill()
+                self._drain(slot, slot.process) if first else slot.process.kill()
+
+    def _drain(self, slot: Slot, process: subprocess.Popen[bytes]) -> None:
+        slot.leaves_by = self._now() + _said(slot.line) + LEAVE_WITHIN
+        process.terminate()
+
+    def _overdue(self, slot: Slot) -> bool:
+        return slot.leaves_by is not None and self._now() >= slot.leaves_by
+
+    def _kill_overdue(self) -> None:
+        if overdue := [slot for slot in self._living() if self._overdue(slot)]:
+            self._tell("killing", children=[slot.process.pid for slot in overdue if slot.process])
+        for slot in overdue:
+            slot.leaves_by = None
+            if slot.process is not None:
+                slot.process.kill()
 
     def _living(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]
@@ -110,6 +134,7 @@ class Supervisor:
             if slot.process is not None and (code := slot.process.poll()) is not None:
                 self._bury(slot, slot.process, code)
         if self._signals:
+            self._kill_overdue()
             return
         self._reload()
         for slot in self._slots:
@@ -117,14 +142,16 @@ class Supervisor:
                 self._start(slot)
 
     def _start(self, slot: Slot) -> None:
-        slot.process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 -- our own command
-        slot.started = self._now()
+        slot.line, theirs = socket.socketpair()
+        with theirs:
+            slot.process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)  # noqa: S603 -- our own command
+        slot.started, slot.leaves_by = self._now(), None
         self._tell("child started", pid=slot.process.pid)
 
     def _bury(self, slot: Slot, process: subprocess.Popen[bytes], code: int) -> None:
-        if process.stdin is not None:
-            process.stdin.close()
-        slot.process = None
+        if slot.line is not None:
+            slot.line.close()
+        slot.process = slot.line = None
         self._tell("child ended", pid=process.pid, code=code)
         if self._signals:
             return
@@ -148,20 +175,26 @@ class Supervisor:
         self._tell("reloading", changed=changed)
         self._end_children()
         for slot in self._slots:
-            slot.process, slot.due, slot.quick_deaths = None, 0.0, 0
+            slot.due, slot.quick_deaths = 0.0, 0
 
     def _end_children(self) -> None:
         """Let all children drain side by side, and kill those that do not."""
-        living = [slot.process for slot in self._living() if slot.process is not None]
-        for process in living:
-            process.terminate()
-        until = self._now() + RELOAD_GRACE
-        for process in living:
-            while process.poll() is None and self._now() < until and self._signals < 2:
-                time.sleep(LOOK_EVERY)
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
-            self._tell("child ended", pid=process.pid, code=process.returncode)
+        for slot in self._living():
+            if slot.process is not None:
+                self._drain(slot, slot.process)
+        while self._living():
+            for slot in self._living():
+                if slot.process is not None and (code := slot.process.poll()) is not None:
+                    self._bury(slot, slot.process, code)
+                elif slot.process is not None and self._signals > 1:
+                    slot.process.kill()
+            self._kill_overdue()
+            time.sleep(LOOK_EVERY)
+
+
+def _said(line: socket.socket | None) -> float:
+    """Return the seconds that a child has said it may drain; it says so once it works."""
+    try:
+        return UNSAID if line is None else float(line.recv(64, socket.MSG_DONTWAIT))
+    except (OSError, ValueError):
+        return UNSAID

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.conftest import Shop, Tq
+from tq.cli.worker import supervisor
 from tq.cli.worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.realtime
@@ -172,6 +173,58 @@ def test_a_second_signal_kills_what_does_not_drain(home: Path) -> None:
 
     assert Supervisor([sys.executable, "-c", stubborn], 1, tell=tell).run() == 0
     assert said == ["child started", "draining", "killing", "child ended"]
+
+
+def test_a_child_that_does_not_leave_when_it_said_it_would_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(0, b'0.2');"
+        "os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    )
+    monkeypatch.setattr(supervisor, "LEAVE_WITHIN", 0.1)
+    said: list[str] = []
+    began = time.monotonic()
+    assert Supervisor([sys.executable, "-c", deaf], 1, tell=lambda event, **_: said.append(event)).run() == 0
+    assert said == ["child started", "draining", "killing", "child ended"]
+    assert time.monotonic() - began < 20
+
+
+BLOCKED = """
+import time
+from pathlib import Path
+from tq import TaskHandler, TaskQueuesManager
+
+executors = TaskQueuesManager()
+
+@executors.task("shop.pack", queue="goods")
+def pack(number: int) -> None:
+    Path(f"began-{number}").touch()
+    time.sleep(3600)
+
+def handler() -> TaskHandler:
+    return TaskHandler.connect("sqlite:///tq.db", executors, grace_period=0.2)
+"""
+
+IN_ANOTHER_POOL = BLOCKED.replace("def pack", "async def pack").replace(
+    "time.sleep(3600)", "await asyncio.to_thread(time.sleep, 3600)"
+)
+
+
+@pytest.mark.parametrize("source", [BLOCKED, f"import asyncio{IN_ANOTHER_POOL}"], ids=["def", "to_thread"])
+@pytest.mark.parametrize("options", [(), ("--processes", "2")], ids=["alone", "supervised"])
+def test_a_body_that_blocks_keeps_no_worker_from_leaving_after_its_grace(
+    home: Path, goods: Shop, source: str, options: tuple[str, ...]
+) -> None:
+    (home / "shop_of_worker_tests.py").write_text(source)
+    goods.add(1)
+    command = [sys.executable, "-m", "tq.cli", "worker", "shop_of_worker_tests:handler", *options]
+    process = subprocess.Popen(command)
+    try:
+        appears(home / "began-1")
+        process.terminate()
+        assert process.wait(timeout=LONG) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("target", ["nowhere_to_be_found:x", "json:dumps.nope", "json", "os:sep"])
