@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -11,8 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from tq.clock import Clock
+from tq.errors import ConfigurationError
 
-__all__ = ["Service", "Spawner"]
+__all__ = ["OneProcess", "Service", "Spawner"]
 
 log = logging.getLogger("tq")
 
@@ -124,6 +126,31 @@ class Spawner:
         for task in tasks:
             task.cancel()
         return len((await asyncio.wait(tasks, timeout=timeout))[1]) if tasks else 0
+
+
+class OneProcess:
+    """The process in which something was opened. In a child of its fork, its threads and connections are of no use.
+
+    Those connections are the parent's: a child that spoke through one, or closed it, would speak for the parent.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._pid = os.getpid()
+
+    @property
+    def here(self) -> bool:
+        """Whether this is that process."""
+        return os.getpid() == self._pid
+
+    def check(self) -> None:
+        """Refuse to work in another one.
+
+        Raises:
+            ConfigurationError: this is a child of its fork.
+        """
+        if not self.here:
+            raise ConfigurationError(f"{self._what} was opened before the fork; open it in the child")
 
 
 class Service:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tq.clock import Clock, apart
 from tq.errors import BackendError
+from tq.lifecycle import OneProcess
 
 from .connection import Connection, Lent, Pool, Row, check_version, make_pool
 from .errors import lost_a_race, mapped
@@ -47,6 +48,7 @@ class Database:
         self._opening = asyncio.Lock()
         self._pool: Pool | None = None
         self._closed = False
+        self._process = OneProcess(self.place)
         self._pids: dict[int, float] = {}
         """The server's processes that work for this backend, and when each of them last made its plans."""
         self._listener = Listener(settings, self.schema.channel, clock, self._pids)
@@ -57,6 +59,7 @@ class Database:
         Raises:
             BackendError: and its branches, as `tq_postgres.errors` maps them.
         """
+        self._process.check()
         if self._inline is not None:
             if self._closed:
                 raise BackendError(f"{self.place} was closed")
@@ -162,6 +165,8 @@ class Database:
 
     async def close(self) -> None:
         """Finish what was begun and close the connections; may be called twice."""
+        if not self._process.here:
+            return
         await self._listener.close()
         if self._inline is None:
             await self._close()

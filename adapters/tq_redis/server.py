@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from tq.clock import Clock
 from tq.errors import BackendError
+from tq.lifecycle import OneProcess
 
 from .bell import Bell, running_loop
 from .check import check_layout, look_at
@@ -61,6 +62,8 @@ class Server:
         self._cluster = cluster
         self._keys = (2, settings.root, f"{settings.root}:layout")
         self._closed = False
+        self._process = OneProcess(self.place)
+        """A child of its fork has the same `caller`: it would be given the answers to the parent's calls."""
         self._blocking = connect_blocking(settings, cluster=cluster) if clock.virtual else None
         self._line: _Line | None = None
         self._slots = 0
@@ -140,6 +143,7 @@ class Server:
     async def _send(self, arguments: list[Argument]) -> Any:
         if self._closed:
             raise BackendError(f"{self.place} was closed")
+        self._process.check()
         if self._blocking is not None:
             return self._inline(self._blocking, arguments)
         line = self._of_this_loop()
@@ -172,7 +176,7 @@ class Server:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
-        if self._closed:
+        if self._closed or not self._process.here:
             return
         self._closed = True
         await self.bell.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
 from tq.clock import Clock
 from tq.errors import BackendError
+from tq.lifecycle import OneProcess
+from tq.threads import Threads
 
 from .connection import Connection, connect, transact
 from .errors import mapped
@@ -36,17 +38,18 @@ class Database:
         self.place = settings.path or ":memory:"
         self._listeners: list[tuple[asyncio.AbstractEventLoop | None, Callable[[], object]]] = []
         self._closed = False
+        self._process = OneProcess(self.place)
         self._version = 0
         self._writer = connect(settings)
         self._look()
         self._reader: Connection | None = None
-        self._writing: ThreadPoolExecutor | None = None
-        self._reading: ThreadPoolExecutor | None = None
+        self._writing: Threads | None = None
+        self._reading: Threads | None = None
         if not clock.virtual:
-            self._writing = ThreadPoolExecutor(1, "tq-sqlite-writer")
+            self._writing = Threads(1, "tq-sqlite-writer")
             if not settings.private:
                 self._reader = connect(settings, readonly=True)
-                self._reading = ThreadPoolExecutor(1, "tq-sqlite-reader")
+                self._reading = Threads(1, "tq-sqlite-reader")
 
     async def write(self, work: Work[T]) -> T:
         """Run a transaction that writes."""
@@ -104,7 +107,7 @@ class Database:
 
     def close(self) -> None:
         """Finish what was begun and close the connections; may be called twice."""
-        if self._closed:
+        if self._closed or not self._process.here:  # what a child closed would be the parent's: its locks, too
             return
         self._closed = True
         for pool in (self._reading, self._writing):
@@ -133,9 +136,10 @@ class Database:
 
     # --- on either side -------------------------------------------------------------------------------------------
 
-    def _submit(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> Future[T]:
+    def _submit(self, pool: Threads, call: Callable[[], T]) -> Future[T]:
         if self._closed:
             raise BackendError(f"{self.place} was closed")
+        self._process.check()
         return pool.submit(call)
 
     def _tell(self) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -158,3 +163,70 @@ def test_a_client_that_cannot_be_opened_leaves_no_thread(wrong: str, options: di
     with pytest.raises((InvalidInputError, ConfigurationError)):
         SyncClient(wrong, **options)
     assert threads() == before
+
+
+def in_a_child(work: Callable[[], object]) -> str:
+    """Do something in a child of a fork; return what came of it, or "hung"."""
+    ours, theirs = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that threads are about is what this is about
+        pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            came = f"{work()}"
+        except BaseException as error:  # noqa: BLE001 -- nothing of it may reach the parent's runner
+            came = repr(error)
+        os.write(theirs, came.encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as reader:
+        came = reader.read().decode()
+    os.waitpid(pid, 0)
+    return came or "hung"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_fork_uses_it_as_its_own_and_the_parent_goes_on(client: SyncClient, url: str) -> None:
+    client.add_tasks([Task(type="double", payload=1, id="parent")])
+    for number in range(2):
+        task = Task[Any](type="double", payload=number, id=f"child {number}")
+
+        def use(task: Task[Any] = task) -> object:
+            added = client.add_tasks([task])
+            client.close()
+            return added
+
+        assert in_a_child(use) == f"['child {number}']"
+    assert client.add_tasks([Task(type="double", payload=1, id="after")]) == ["after"]
+    work(url)
+    assert [client.result(id) for id in ("parent", "child 0", "child 1", "after")] == [2, 0, 2, 2]
+    assert in_a_child(lambda: client.status("parent")) == "executed"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("used", [False, True])
+def test_a_handler_that_was_opened_before_the_fork_says_so_in_the_child(url: str, *, used: bool) -> None:
+    handler = TaskHandler.connect(url)
+    task = Task[Any](type="double", payload=1, id="once")
+
+    async def add() -> list[str]:
+        async with handler:
+            return await handler.add_tasks([task])
+
+    if used:
+        asyncio.run(handler.add_tasks([task]))
+    came = in_a_child(lambda: asyncio.run(add()))
+    assert "was opened before the fork; open it in the child" in came
+    asyncio.run(add())
+
+
+def test_it_may_be_used_where_the_interpreter_ends(url: str) -> None:
+    script = f"""
+import atexit
+from tq import SyncClient, Task
+client = SyncClient({url!r})
+atexit.register(lambda: print(client.add_tasks([Task(type="double", payload=1, id="last")])))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("['last']\n", "")

@@ -40,7 +40,7 @@ from tq.runner.settings import WorkerSettings
 from tq.runner.slots import Slots
 from tq.runner.strangers import Strangers
 from tq.runner.suspects import Suspects
-from tq.runner.threads import Threads
+from tq.threads import Threads
 
 __all__ = ["LAST_GRACE", "Worker"]
 

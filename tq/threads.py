@@ -1,4 +1,4 @@
-"""Threads for plain functions: they keep no interpreter from its end, whatever they are busy with."""
+"""Threads for plain functions: they keep no interpreter from its end, and work until there is none."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ T = TypeVar("T")
 class Threads(Executor):
     """At most so many daemon threads, each made when there is work for which none is free.
 
-    Those of `ThreadPoolExecutor` are waited for when the interpreter ends: a body that blocks, which nobody can end
-    from outside, would keep a worker's process, whose task another one runs already.
+    Those of `ThreadPoolExecutor` are waited for when the interpreter ends, and take no calls from then on: a body that
+    blocks, which nobody can end from outside, would keep a worker's process whose task another one runs already, and
+    nothing could be written by what is called `atexit`.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -27,7 +28,7 @@ class Threads(Executor):
         self._name = name
         self._changing = threading.Lock()
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._count = 0
+        self._threads: list[threading.Thread] = []
         self._free = 0
         """Threads that wait for a call, less the calls that wait for them."""
         self._closed = False
@@ -40,22 +41,24 @@ class Threads(Executor):
             self._calls.put((future, partial(fn, *args, **kwargs)))
             if self._free > 0:
                 self._free -= 1
-            elif self._count < self._most:
-                self._count += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
+            elif (count := len(self._threads)) < self._most:
+                thread = threading.Thread(target=self._work, name=f"{self._name}-{count + 1}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
             else:
                 self._free -= 1
         return future
 
     def _work(self) -> None:
         while (item := self._calls.get()) is not None:
-            _make(*item)
-            del item  # what it holds is not to live until the next one comes
+            tell = _made(*item)
             with self._changing:
-                self._free += 1
+                self._free += 1  # before it is told: whoever hears of it may have the next call for this thread
+            tell()
+            del item, tell  # what they hold is not to live until the next one comes
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 -- as Executor has it
-        """Take no more; threads end when they are free. Nobody is waited for.
+        """Take no more; threads end when they are free.
 
         What waits for a thread is run all the same, or dropped with `cancel_futures`.
         """
@@ -68,16 +71,20 @@ class Threads(Executor):
                     break
                 if item is not None:
                     item[0].cancel()
-            for _ in range(self._count):
+            for _ in self._threads:
                 self._calls.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
 
 
-def _make(future: Future[T], call: Callable[[], T]) -> None:
+def _made(future: Future[T], call: Callable[[], T]) -> Callable[[], None]:
+    """Make a call, unless it was cancelled; return what tells its future of it."""
     if not future.set_running_or_notify_cancel():
-        return
+        return _nothing
     try:
-        value = call()
+        return partial(future.set_result, call())
     except BaseException as error:  # noqa: BLE001 -- it is for whoever awaits the future
-        future.set_exception(error)
-    else:
-        future.set_result(value)
+        return partial(future.set_exception, error)
+
+
+def _nothing() -> None: ...
