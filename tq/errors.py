@@ -21,6 +21,7 @@ TqError
 │   ├── BackendUnavailableError        trying again may help
 │   │   └── DatabaseLockedError        another process holds the write lock for too long
 │   ├── ContentRefusedError            the server refuses this very content, whoever sends it
+│   ├── DatabaseGoneError              what was opened is not there any more, or is another one now
 │   ├── DatabaseFullError              no room is left where the data lives
 │   ├── ReadOnlyDatabaseError          the place cannot be written to
 │   └── ForeignDatabaseError           the place belongs to another program, or to a newer tq
@@ -49,6 +50,7 @@ __all__ = [
     "ContentRefusedError",
     "CrashedError",
     "DatabaseFullError",
+    "DatabaseGoneError",
     "DatabaseLockedError",
     "ExecutionError",
     "FlowError",
@@ -219,6 +221,10 @@ class DatabaseFullError(BackendError):
 
 class ReadOnlyDatabaseError(BackendError):
     """The place cannot be written to."""
+
+
+class DatabaseGoneError(BackendError):
+    """What was opened is not there any more, or another one is in its place: only opening it anew helps."""
 
 
 class ForeignDatabaseError(BackendError):

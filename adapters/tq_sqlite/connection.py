@@ -9,6 +9,7 @@ from typing import TypeVar
 from tq.errors import ConfigurationError
 
 from .errors import mapped
+from .opened import check_folder
 from .schema import check_file, migrate
 from .settings import SqliteSettings
 
@@ -45,6 +46,7 @@ def connect(settings: SqliteSettings, *, readonly: bool = False) -> Connection:
         raise ConfigurationError(f"tq needs SQLite 3.35 or newer, for RETURNING; this is {sqlite3.sqlite_version}")
     place = settings.path or ":memory:"
     if not settings.private:
+        check_folder(place)
         check_file(place)
     with mapped(place):
         db = sqlite3.connect(

@@ -16,6 +16,7 @@ from tq.threads import Threads
 
 from .connection import Connection, connect, transact
 from .errors import mapped
+from .opened import OpenedFile
 from .settings import SqliteSettings
 
 __all__ = ["Database", "Work"]
@@ -41,6 +42,7 @@ class Database:
         self._process = OneProcess(self.place)
         self._version = 0
         self._writer = connect(settings)
+        self._file = None if settings.private else OpenedFile(settings.path)
         self._look()
         self._reader: Connection | None = None
         self._writing: Threads | None = None
@@ -121,12 +123,18 @@ class Database:
 
     def _write(self, work: Work[T]) -> tuple[T, bool]:
         db = self._writer
+        self._check_file()
         with mapped(self.place):
             return transact(db, self.clock.now, work), db.added
 
     def _read(self, db: Connection, work: Work[T]) -> T:
+        self._check_file()
         with mapped(self.place):
             return transact(db, self.clock.now, work, begin="BEGIN")
+
+    def _check_file(self) -> None:
+        if self._file is not None:
+            self._file.check()
 
     def _look(self) -> bool:
         with mapped(self.place):

@@ -1,5 +1,6 @@
 """What SQLite refuses reaches the caller as an error of tq, with its cause."""
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator
@@ -8,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tq import TaskHandler, TaskQueuesManager
 from tq.clock import Clock
 from tq.errors import (
+    AddTasksError,
     BackendError,
     BackendUnavailableError,
     ConfigurationError,
     ContentRefusedError,
     DatabaseFullError,
+    DatabaseGoneError,
     DatabaseLockedError,
     InvalidInputError,
     ReadOnlyDatabaseError,
@@ -119,7 +123,7 @@ async def test_a_folder_without_write_permission_says_so(tmp_path: Path, clock: 
 
 
 async def test_a_folder_that_is_not_there_says_so(tmp_path: Path, clock: Clock) -> None:
-    with pytest.raises(BackendError, match="unable to open"):
+    with pytest.raises(BackendUnavailableError, match=rf"tq\.db cannot be opened: there is no folder {tmp_path}/none"):
         open_backend(f"sqlite:///{tmp_path}/none/tq.db", clock=clock)
 
 
@@ -221,3 +225,33 @@ async def test_a_body_that_a_hand_has_edited_is_handed_out_as_bytes(tmp_path: Pa
     claimed = await backend.queue.claim(Claim(("q",), 1, "w:1", 5.0))
     assert [(it.message.body, it.message.stats) for it in claimed.deliveries] == [(b"no task", b"{}")]
     await backend.close()
+
+
+def unlink_all(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+async def test_a_file_that_is_not_there_any_more_takes_nothing_more(tmp_path: Path, *, replaced: bool) -> None:
+    """What went on into the deleted file would be lost, and its worker would see nothing of the new one."""
+    file, executors = tmp_path / "tq.db", TaskQueuesManager()
+
+    @executors.task("work")
+    async def work(number: int) -> int:
+        return number
+
+    async with TaskHandler.connect(f"sqlite:///{file}", executors) as worker:
+        running = asyncio.create_task(worker.run(signals=False))
+        [id] = await worker.add_tasks([work.task(1)])
+        assert await worker.task(id).result(timeout=30) == 1
+        unlink_all(tmp_path)
+        if replaced:
+            await open_backend(f"sqlite:///{file}").close()
+        said = "was replaced by another file" if replaced else "was deleted or moved away"
+        with pytest.raises(DatabaseGoneError, match=rf"tq\.db {said} while it was open: .*start this process again"):
+            async with asyncio.timeout(30):
+                await running
+        with pytest.raises(AddTasksError, match=said):
+            await worker.add_tasks([work.task(2)])

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from tq.clock import Clock
-from tq.errors import BackendError, ContentRefusedError
+from tq.errors import BackendError, ContentRefusedError, DatabaseGoneError
 from tq.model import NO_EFFECTS, Batch, Claim, Effects, Hop, Outcome, Receipt, Settlement
 from tq.ports import Backend
 from tq.runner.execution import Execution
@@ -72,6 +72,7 @@ class Committer:
         """Write everything, then claim.
 
         Raises:
+            DatabaseGoneError: nobody will ever read what is written there.
             BackendError: only when giving up; what was not written stays under its leases.
         """
         wide = False
@@ -104,7 +105,7 @@ class Committer:
         while True:
             try:
                 return await self._backend.commit(batch, claim)
-            except ContentRefusedError:
+            except (ContentRefusedError, DatabaseGoneError):
                 raise
             except BackendError as error:  # away, locked, full, read-only: nobody's task is to blame
                 if self.giving_up:
