@@ -65,6 +65,10 @@ class SqliteSettings:
         parts = urlsplit(url)
         if parts.scheme != "sqlite" or parts.netloc:
             raise InvalidInputError("url", url, "give sqlite:///relative.db, sqlite:////absolute.db or sqlite://")
+        if parts.path == "/":  # half a name: nobody means to lose all tasks with the process by it
+            raise InvalidInputError(
+                "url", url, "name a file, sqlite:///file.db, or give sqlite:// for a private database in memory"
+            )
         given: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True)) | options
         known = {field.name: field.type for field in fields(cls) if field.name != "path"}
         for name, value in given.items():

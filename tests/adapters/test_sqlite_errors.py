@@ -191,6 +191,8 @@ def test_options_come_with_the_address_or_beside_it() -> None:
     [
         ("sqlite://host/tq.db", "url is refused"),
         ("redis:///tq.db", "url is refused"),
+        ("sqlite:///", "name a file, sqlite:///file.db, or give sqlite:// for a private database in memory"),
+        ("sqlite:///?synchronous=normal", "name a file"),
         ("sqlite:///tq.db?synchronous=maybe", "synchronous is refused"),
         ("sqlite:///tq.db?busy_timeout=-1", "busy_timeout is refused"),
         ("sqlite:///tq.db?busy_timeout=soon", "busy_timeout is refused"),
