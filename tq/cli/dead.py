@@ -33,7 +33,8 @@ async def list_dead(
     """List dead letters, newest first.
 
     --json prints {"dead": [...], "next": ...}; each has id, type, queue, status, error, at, attempt, generation,
-    payload, stats, raw. `raw` is text where a task's bytes could not be read as a task.
+    payload, stats, raw. `attempt` is the number of the last one, from 0; the table counts them. `raw` is text where a
+    task's bytes could not be read as a task.
     """
     async with opened(common.url) as handler:
         pair = None if after is None else read_pair(after)

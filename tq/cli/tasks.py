@@ -103,7 +103,8 @@ async def tasks(
 ) -> None:
     """List tasks: first those that wait or run, by id, then those that have ended, newest first.
 
-    Of a task that succeeded nothing is listed unless its result, or its success, is kept.
+    Of a task that succeeded nothing is listed unless its result, or its success, is kept. The first attempt is number
+    0, as in task.attempt and in the JSON.
 
     --json prints {"tasks": [...], "next": ...}; `next` is what --after takes for the next page, or null. Each task has
     id, type, queue, status, state, attempt, generation, at, worker, lease_until, held_by, dead, error.
@@ -123,7 +124,7 @@ async def tasks(
         return
     table(
         ("ID", "STATUS", "TYPE", "QUEUE", "ATTEMPT", "AT", "DETAIL"),
-        [(row.id, row.status, row.type, row.queue, row.attempt + 1, instant(row.at), row.detail) for row in rows],
+        [(row.id, row.status, row.type, row.queue, row.attempt, instant(row.at), row.detail) for row in rows],
         empty="no such tasks",
     )
     if following:

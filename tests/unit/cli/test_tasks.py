@@ -71,6 +71,7 @@ def test_text_is_one_line_per_task_with_the_first_line_of_its_error(goods: Shop,
     head, line = tq("tasks").stdout.splitlines()
     assert head.split() == ["ID", "STATUS", "TYPE", "QUEUE", "ATTEMPT", "AT", "DETAIL"]
     assert line.startswith(id)
+    assert line.split()[1:5] == ["failed", "shop.pack", "goods", "0"], "one numbering, that of task.attempt"
     assert line.endswith("there are no -1 goods…")
 
 
