@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -25,17 +25,21 @@ async def queues(
     *,
     pause: Annotated[list[str] | None, typer.Option(help="Pause this queue first; may be repeated.")] = None,
     resume: Annotated[list[str] | None, typer.Option(help="Resume this queue first; may be repeated.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Take queues too of which nothing is known.")] = False,
 ) -> None:
     """List queues, pause and resume them.
 
     Listed are queues that hold tasks, are served by a live worker, or are paused. Of a paused queue no worker is
-    handed anything until it is resumed; what runs goes on.
+    handed anything until it is resumed; what runs goes on. One that is not listed is refused: it may be mistyped.
 
     --json prints {"queues": [...]}; each has queue, waiting, delayed, running, held, served, paused.
     """
     if both := sorted({*(pause or ())} & {*(resume or ())}):
         raise typer.BadParameter(f"pause or resume, not both: {', '.join(both)}")
     async with opened(common.url) as handler:
+        if not force:
+            known = {str(row["queue"]) for row in await _queues(handler)}
+            _check_known([*(pause or ()), *(resume or ())], known)
         for name in pause or ():
             await handler.queue(name).pause()
         for name in resume or ():
@@ -57,6 +61,14 @@ async def queues(
         ],
         empty="no queue holds anything",
     )
+
+
+def _check_known(named: Sequence[str], known: Collection[str]) -> None:
+    if unknown := [name for name in named if name not in known]:
+        listed = ", ".join(sorted(known)) or "none"
+        raise typer.BadParameter(
+            f"nobody serves {', '.join(unknown)}, and nothing waits there; known are: {listed}; --force does it anyway"
+        )
 
 
 async def _queues(handler: TaskHandler) -> list[Mapping[str, object]]:

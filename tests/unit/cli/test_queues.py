@@ -38,6 +38,15 @@ def test_pause_and_resume_of_one_queue_at_once_is_refused(tq: Tq) -> None:
     tq("queues", "--pause", "goods", "--resume", "goods", code=2)
 
 
+def test_a_queue_of_which_nothing_is_known_is_refused_unless_forced(goods: Shop, tq: Tq, read: Read) -> None:
+    goods.add(1)
+    for option in ("--pause", "--resume"):
+        assert "nobody serves good, and" in " ".join(tq("queues", option, "good", code=2).stderr.split())
+    assert [queue["queue"] for queue in read("queues")["queues"]] == ["goods"]
+    assert [queue["queue"] for queue in read("queues", "--pause", "good", "--force")["queues"]] == ["good", "goods"]
+    tq("queues", "--resume", "good")
+
+
 def test_no_queue_at_all_is_said(goods: Shop, tq: Tq) -> None:
     goods.do(lambda handler: handler.backend.queue.counts())
     assert tq("queues").stderr == "no queue holds anything\n"
