@@ -251,7 +251,7 @@ class Actions:
         if isinstance(result, Missing):
             return SUCCEEDED
         try:
-            return Succeeded(dump_plain(result, "result", MAX_RESULT))
+            return Succeeded(dump_plain(result, "result", MAX_RESULT, masked=True))
         except PayloadError as error:
             self.log.warning("the result of task %s is dropped: %s", task.id, error)
             return Succeeded(None, dropped=str(error))
