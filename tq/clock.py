@@ -15,13 +15,15 @@ from typing import Protocol
 
 from tq.errors import InvalidInputError
 
-__all__ = ["Clock", "SystemClock", "apart", "seconds", "to_datetime", "to_instant"]
+__all__ = ["FIRST", "LAST", "Clock", "SystemClock", "apart", "seconds", "to_datetime", "to_instant"]
 
 
 _APART = 5.0
 """Seconds by which clocks may differ before it is said: less is lost among the delays of any network."""
-_LAST = 253_402_300_799.0
-"""The last second of the year 9999: `datetime.max` as an instant is rounded up beyond it."""
+FIRST, LAST = -62_135_596_800.0, 253_402_300_800.0
+"""The instants that a datetime can tell, in UTC: the years 1 to 9999."""
+_LAST_SECOND = LAST - 1
+"""`datetime.max` as an instant is rounded up beyond it."""
 
 
 class Clock(Protocol):
@@ -76,18 +78,22 @@ def apart(place: str, theirs: float, ours: float) -> str:
 
 def to_datetime(instant: float) -> datetime:
     """Return the aware UTC datetime of an instant; the last one there is stands for every later one."""
-    return datetime.fromtimestamp(min(instant, _LAST), UTC)
+    return datetime.fromtimestamp(min(instant, _LAST_SECOND), UTC)
 
 
 def to_instant(field: str, when: datetime) -> float:
     """Return the instant of an aware datetime.
 
     Raises:
-        InvalidInputError: `when` is naive: it would mean another instant on another machine.
+        InvalidInputError: `when` is naive: it would mean another instant on another machine; or it is before the year 1
+            or after the year 9999, in UTC, where nobody could read it.
     """
     if when.tzinfo is None:
         raise InvalidInputError(field, when, "give an aware datetime, such as datetime.now(UTC)")
-    return when.timestamp()
+    instant = when.timestamp()
+    if not FIRST <= instant <= LAST:
+        raise InvalidInputError(field, when, "give an instant that is within the years 1 to 9999 in UTC, too")
+    return instant
 
 
 def seconds(field: str, duration: float | timedelta, *, zero: bool = True) -> float:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import orjson
 
-from tq.clock import to_datetime, to_instant
+from tq.clock import FIRST, LAST, to_datetime, to_instant
 from tq.errors import PayloadError, UnknownFormatError, WireError
 from tq.ids import is_new
 from tq.model import Delivery, Entity, Message, Projection, Task, TaskStatus
@@ -83,7 +83,7 @@ def decode_body(data: bytes) -> dict[str, Any]:
     if type(type_) is not str or not type_ or type(queue) is not str or not queue or not line_end:
         raise WireError("the body of a message lacks type, queue or payload", data)
     created_at = fields.get("created_at")
-    plain = len(fields) == _PLAIN and "id" in fields and type(created_at) is float and 0.0 <= created_at <= _LAST
+    plain = len(fields) == _PLAIN and "id" in fields and type(created_at) is float and 0.0 <= created_at <= LAST
     if not plain:
         for name, value in fields.items():
             fits = _FITS.get(name)
@@ -102,7 +102,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_instant(value: object) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool and _FIRST <= value <= _LAST
+    return isinstance(value, int | float) and type(value) is not bool and FIRST <= value <= LAST
 
 
 def _is_duration(value: object) -> bool:
@@ -140,9 +140,6 @@ def _is_texts(value: object) -> bool:
 
 _PLAIN = 5
 """Fields of a body that says v, id, type, queue and created_at: for these one look will do instead of one for each."""
-
-_FIRST, _LAST = -62_135_596_800.0, 253_402_300_800.0
-"""The instants that a datetime can tell: the years 1 to 9999."""
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
     "created_at": _is_instant,

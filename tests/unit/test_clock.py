@@ -21,6 +21,15 @@ def test_a_naive_datetime_is_refused_by_field() -> None:
         to_instant("execute_at", datetime(2030, 1, 1))  # noqa: DTZ001 -- the point of the test
 
 
+@pytest.mark.parametrize(("year", "hours"), [(1, 14), (9999, -14)])
+def test_an_instant_that_utc_has_no_year_for_is_refused_by_field(year: int, hours: int) -> None:
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    edge = first if year == 1 else last
+    with pytest.raises(InvalidInputError, match=r"execute_at is refused.*years 1 to 9999 in UTC"):
+        to_instant("execute_at", edge.replace(tzinfo=timezone(timedelta(hours=hours))))
+    assert to_datetime(to_instant("execute_at", edge)) == edge
+
+
 @pytest.mark.parametrize(
     ("duration", "expected"), [(0, 0.0), (2, 2.0), (0.5, 0.5), (timedelta(minutes=1), 60.0), (timedelta(0), 0.0)]
 )
