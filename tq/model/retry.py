@@ -19,11 +19,12 @@ def retry_delay(
 ) -> float:
     """Return the seconds to wait after attempt number `attempt` (0 for the first) failed.
 
-    `retry_after × (attempt + 1)²`, at most `cap`, then stretched or shrunk by `jitter` (a share, -0.1 … 0.1 by default
-    of the caller). An absent or zero `retry_after` is 2 s; a negative one counts as 0, never as the past (RET-02).
+    `retry_after × (attempt + 1)²`, stretched or shrunk by `jitter` (a share, -0.1 … 0.1 by default of the caller), and
+    at most `cap`, jitter included. An absent `retry_after` is 2 s, zero is no wait; a negative one counts as zero,
+    never as the past (RET-02).
     """
-    base = max(retry_after or DEFAULT_RETRY_AFTER, 0.0)
-    return min(base * (attempt + 1) ** 2, cap) * (1.0 + jitter)
+    base = DEFAULT_RETRY_AFTER if retry_after is None else max(retry_after, 0.0)
+    return min(min(base * (attempt + 1) ** 2, cap) * (1.0 + jitter), cap)
 
 
 def retry_count(stats: Mapping[str, object]) -> int:
@@ -53,4 +54,5 @@ class Backoff:
 
     def delay(self, attempt: int, retry_after: float | None, noise: float) -> float:
         """Return the seconds to wait; `noise` in -1 … 1 is scaled by the jitter."""
-        return retry_delay(attempt, retry_after or self.base, jitter=self.jitter * noise, cap=self.cap)
+        base = self.base if retry_after is None else retry_after
+        return retry_delay(attempt, base, jitter=self.jitter * noise, cap=self.cap)
