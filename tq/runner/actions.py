@@ -9,7 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from logging import LoggerAdapter
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from tq.clock import seconds
 from tq.codec import loads
@@ -257,8 +257,16 @@ class Actions:
             return Succeeded(None, dropped=str(error))
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return what stands behind an exception: of a group, however nested, the exceptions in it; else itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [leaf for one in group.exceptions for leaf in leaves(one)]
+
+
 def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None = None) -> Failed:
-    """Return the failure that an exception, or a text, amounts to."""
+    """Return the failure that an exception, or a text, amounts to; final if any leaf of a group wants no retry."""
     if error is None or isinstance(error, str):
         return Failed(_kept(error or ""), meta=meta or {})
     stack = "".join(traceback.format_exception(error))
@@ -266,15 +274,21 @@ def failed_by(error: BaseException | str | None, meta: Mapping[str, Any] | None 
         words_of(error) or type(error).__name__,
         stack=_text(stack[-MAX_ERROR:]),
         meta=meta or {},
-        final=isinstance(error, NonRetryableError),
+        final=any(isinstance(leaf, NonRetryableError) for leaf in leaves(error)),
         status=TaskStatus.FAILED,
         exception=error,
     )
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an exception says, as far as it is kept; never raises, whatever the exception is made of."""
+    """Return what an exception says, as far as it is kept; never raises, whatever the exception is made of.
+
+    A group says how many there were; what each of them says stands behind it.
+    """
     try:
+        if isinstance(error, BaseExceptionGroup):
+            said = "; ".join(f"{type(leaf).__name__}: {words_of(leaf)}" for leaf in leaves(error))
+            return _kept(f"{error}: {said}")
         return _kept(str(error))
     except Exception as again:  # noqa: BLE001 -- its own `__str__` is at fault, and a task must have an end
         return f"{type(error).__name__}, and then {type(again).__name__} when asked what it says"

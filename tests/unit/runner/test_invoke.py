@@ -52,6 +52,29 @@ async def outcome_of(by: Registration, resources: dict[Any, Any] | None = None) 
 # --- what a body amounts to -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("EXE-06")
+async def test_a_group_of_exceptions_is_final_if_one_of_them_is_however_deep() -> None:
+    async def fails(error: Exception) -> None:
+        raise error
+
+    async def side_by_side(payload: None) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails(ValueError("again")))
+            group.create_task(fails(ExceptionGroup("inner", [NonRetryableError("never again")])))
+
+    outcome = await outcome_of(function(side_by_side, retries=3))
+    assert isinstance(outcome, Failed)
+    assert outcome.final
+    assert outcome.error.endswith("(2 sub-exceptions): ValueError: again; NonRetryableError: never again")
+
+    async def may_be_tried_again(payload: None) -> None:
+        raise ExceptionGroup("all", [ValueError("a"), ExceptionGroup("inner", [OSError("b")])])
+
+    outcome = await outcome_of(function(may_be_tried_again, retries=3))
+    assert isinstance(outcome, Failed)
+    assert not outcome.final
+
+
 async def test_a_returned_value_is_a_success() -> None:
     async def typed(payload: None) -> int:
         return 5
