@@ -144,7 +144,9 @@ async def test_what_pydantic_can_write_is_a_payload(url: str, clock: VirtualCloc
 FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"type": ""}, "type", "executor is registered"),
     ({"type": None}, "type", "executor is registered"),
+    ({"type": "a\0b"}, "type", "no NUL"),
     ({"queue_id": ""}, "queue_id", "name of a queue"),
+    ({"queue_id": "a\0b"}, "queue_id", "no NUL"),
     ({"queue_id": "nowhere"}, "queue_id", "known are: default"),
     ({"id": 5}, "id", "string of at most 200"),
     ({"id": "x" * 201}, "id", "string of at most 200"),
@@ -192,6 +194,13 @@ async def test_a_refused_field_is_named(clock: VirtualClock, fields: dict[str, A
 def test_an_entity_has_a_type_and_an_id(type: Any, id: Any) -> None:
     with pytest.raises(InvalidInputError, match=r"entity\.(type|id).*not empty"):
         Entity(type, id)
+
+
+@pytest.mark.parametrize("make", [FlowStep, Join])
+def test_no_step_and_no_join_has_a_name_that_a_database_cannot_hold(make: Callable[..., object]) -> None:
+    for arguments, name in ((("a\0b",), "type"), (("a", "b\0"), "queue")):
+        with pytest.raises(InvalidInputError, match=rf"\.{name} is refused.*no NUL"):
+            make(arguments[0], **dict(zip(["queue"], arguments[1:], strict=False)))
 
 
 @pytest.mark.parametrize("tasks", [None, 5, "work", {"type": "free"}, Task(type="free")])

@@ -242,7 +242,7 @@ def test_a_backoff_that_could_go_back_in_time_is_refused() -> None:
             Backoff(**wrong)
 
 
-@pytest.mark.parametrize("name", ["", None, 5])
+@pytest.mark.parametrize("name", ["", None, 5, "a\0b"])
 def test_names_of_queues_and_types_are_names(name: Any) -> None:
     executors = TaskQueuesManager()
     with pytest.raises(RegistrationError, match="queue"):

@@ -70,10 +70,12 @@ class Join:
 
 
 def _check_target(what: str, type: object, queue: object) -> None:
-    if not isinstance(type, str) or not type:
-        raise InvalidInputError(f"{what}.type", type, "give the name under which an executor is registered")
-    if not isinstance(queue, str) or not queue:
-        raise InvalidInputError(f"{what}.queue", queue, "give the name of a queue")
+    if not isinstance(type, str) or not type or "\0" in type:
+        raise InvalidInputError(
+            f"{what}.type", type, "give the name under which an executor is registered, no NUL in it"
+        )
+    if not isinstance(queue, str) or not queue or "\0" in queue:
+        raise InvalidInputError(f"{what}.queue", queue, "give the name of a queue, no NUL in it")
 
 
 class Tolerance(NamedTuple):

@@ -76,10 +76,12 @@ class Task(Generic[P]):
     """Times this task was handed out: give it to a system that can refuse a smaller number than it has seen."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.type, str) or not self.type:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
-            raise InvalidInputError("type", self.type, "give the name under which an executor is registered")
-        if not isinstance(self.queue_id, str) or not self.queue_id:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
-            raise InvalidInputError("queue_id", self.queue_id, "give the name of a queue")
+        if not isinstance(self.type, str) or not self.type or "\0" in self.type:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError(
+                "type", self.type, "give the name under which an executor is registered, no NUL in it"
+            )
+        if not isinstance(self.queue_id, str) or not self.queue_id or "\0" in self.queue_id:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
+            raise InvalidInputError("queue_id", self.queue_id, "give the name of a queue, no NUL in it")
         if not isinstance(self.id, str) or len(self.id) > 200:  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError("id", self.id, "give a string of at most 200 characters, or none")
         if self.retries is not None and (

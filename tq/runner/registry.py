@@ -228,12 +228,12 @@ class TaskQueuesManager:
     def queue(self, name: str) -> None:
         """Declare a queue that others serve, so that tasks for it are accepted here."""
         if not _is_name(name):
-            raise RegistrationError(f"queue: got {name!r}; give a name")
+            raise RegistrationError(f"queue: got {name!r}; give a name, no NUL in it")
         self._queues.setdefault(name)
 
     def _add(self, registration: Registration) -> None:
         if not _is_name(registration.type):
-            raise RegistrationError(f"type: got {registration.type!r}; give a name")
+            raise RegistrationError(f"type: got {registration.type!r}; give a name, no NUL in it")
         if registration.options.multiple and registration.target is None:
             what = _what(registration.type, registration.queue)
             raise RegistrationError(f"{what}: multiple is for objects with on_tasks: use .register")
@@ -286,8 +286,8 @@ def _attributes(executor: object) -> dict[str, Any]:
 
 
 def _is_name(name: object) -> bool:
-    """Tell whether a name is one; users pass anything."""
-    return isinstance(name, str) and bool(name)
+    """Tell whether a name is one; users pass anything. Databases hold no NUL in a text, or end it there."""
+    return isinstance(name, str) and bool(name) and "\0" not in name
 
 
 def _what(type: str, queue: str) -> str:

@@ -33,6 +33,15 @@ class HandingOut(Suite[Custody]):
             assert (delivery.fence, delivery.crashes, delivery.solo_crashes) == (1, 0, 0)
             assert (delivery.cancelled, delivery.unknown_since) == (False, 0.0)
 
+    async def test_queues_and_types_may_have_any_name(self, clock: Clock) -> None:
+        async with self.open(clock) as custody:
+            names = ["a b", "ünï✓😀", "a:b/{c}*?", "'\"%_\\", "a\nb\tc", "a", "A", "x" * 500]
+            await add(custody, *[message(f"{n}", clock.now(), queue=name, type=name) for n, name in enumerate(names)])
+            for n, name in enumerate(names):
+                (delivery,) = await take(custody, lease=self.long, queues=[name])
+                assert (delivery.message.id, delivery.message.queue, delivery.message.type) == (f"{n}", name, name)
+                assert (await custody.counts())[name]["running"] == 1
+
     @pytest.mark.spec("MQ-04")
     async def test_adding_nothing_does_nothing(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
