@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -33,6 +34,64 @@ async def test_adding_runs_the_whole_way_retries_included(clock: VirtualClock) -
         assert runs == [0, 1, 2]
         assert clock.now() - began == pytest.approx(2 + 8, abs=0.1), "the backoff is kept (D-38)"
         await h.assert_succeeded(task_id)
+
+
+@pytest.mark.spec("IMM-01")
+async def test_whoever_adds_meanwhile_waits_for_what_it_added(clock: VirtualClock) -> None:
+    executors = TaskQueuesManager()
+
+    @executors.task("work")
+    async def work(payload: float) -> float:
+        await clock.sleep(payload)
+        return payload
+
+    async with harness(executors, url=HERE, clock=clock) as h:
+
+        async def add(after: float, takes: float) -> str:
+            await clock.sleep(after)
+            [task_id] = await h.add(work.task(takes))
+            return await h.handler.task(task_id).status()
+
+        ended = await asyncio.gather(add(0, 0.3), add(0, 5), add(0.1, 7), add(6, 0.1))
+        assert [*ended] == [TaskStatus.EXECUTED] * 4
+
+
+@pytest.mark.spec("IMM-01")
+async def test_what_a_body_adds_through_the_handler_runs_after_it(clock: VirtualClock) -> None:
+    executors, ran = TaskQueuesManager(), list[int]()
+
+    @executors.task("work", concurrency=1)
+    async def work(payload: int) -> None:
+        if payload < 3:
+            await h.add(work.task(payload + 1))
+        ran.append(payload)
+
+    async with harness(executors, url=HERE, clock=clock) as h:
+        await h.add(work.task(0))
+        assert ran == [0, 1, 2, 3]
+        await h.handler.drain()
+
+
+@pytest.mark.spec("IMM-01")
+async def test_what_nobody_knows_is_given_back_and_not_waited_for(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    executors, ran = TaskQueuesManager(), list[int]()
+
+    @executors.task("resize", retries=1)
+    async def resize(payload: int) -> None:
+        ran.append(payload)
+        if len(ran) < 3:
+            raise ValueError("once more")
+
+    async with harness(executors, url=HERE, clock=clock) as h:
+        began = clock.now()
+        [stranger] = await h.add(Task(type="rezise", payload=1))
+        assert clock.now() - began < 1
+        assert "given back" in caplog.text
+        assert await h.handler.task(stranger).status() is TaskStatus.SCHEDULED
+        await h.add(resize.task(2))
+        assert ran == [2, 2], "a retry is waited for as ever"
 
 
 @pytest.mark.spec("D-86")

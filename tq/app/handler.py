@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -29,6 +30,7 @@ from tq.model import FlowOptions, FlowStep, Join, Message, Task
 from tq.model.events import WorkerInfo
 from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore, observer
 from tq.projection import Feed, ProjectionFold
+from tq.runner.bodies import WITHIN
 from tq.runner.door import whole
 from tq.runner.events import Events
 from tq.runner.options import ExecutorOptions
@@ -108,7 +110,8 @@ class TaskHandler:
         self.dead = DeadLetters(self.backend, self.clock)
         self._spawner = Spawner()
         self._fed = fed
-        self._draining = False
+        self._inline = asyncio.Lock()
+        """Held by whoever runs what was added on a queue that runs it at once."""
         self._intake = Intake(self.executors, self.clock, self.worker_id, self.backend.barrier)
         self._fold = ProjectionFold(include_payload=include_payload)
         self._middleware = FlowMiddleware(self.backend.barrier)
@@ -245,17 +248,23 @@ class TaskHandler:
             await self._run_inline(messages)
 
     async def _run_inline(self, messages: Sequence[Message]) -> None:
-        """Run what is due, retries included; tasks added meanwhile join this very loop, they do not nest (D-86)."""
+        """Run what is due, retries included, and return when it has ended (IMM-01).
+
+        What is added meanwhile joins this very loop. Whoever adds it from outside waits for the loop, too; whoever is
+        run by it, a body or an observer, does not: it would wait for itself (D-86). What nobody knows is given back,
+        and no more waited for than what is due much later.
+        """
         horizon = self.clock.now() + INLINE_HORIZON
         if later := sum(message.run_at > horizon for message in messages):
             log.warning("%d %s due later: not run now (IMM-03)", later, "task is" if later == 1 else "tasks are")
-        if self._draining:
+        if WITHIN.get():
             return
-        self._draining = True
-        try:
-            await self._station.drain(horizon=INLINE_HORIZON)
-        finally:
-            self._draining = False
+        async with self._inline:
+            token = WITHIN.set(True)
+            try:
+                await self._station.drain(horizon=INLINE_HORIZON, strangers=False)
+            finally:
+                WITHIN.reset(token)
 
     async def start_flow(
         self,

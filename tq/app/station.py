@@ -273,16 +273,17 @@ class Station(Service):
 
     # --- by hand --------------------------------------------------------------------------------------------------
 
-    async def drain(self, horizon: float = 0.0, until: float = math.inf) -> None:
+    async def drain(self, horizon: float = 0.0, until: float = math.inf, *, strangers: bool = True) -> None:
         """Run what is due, and what that brings, until nothing is due and nothing runs; nothing once stopped.
 
-        What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for.
+        What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for; what
+        was given back because it is not known here only with `strangers`.
         """
         if self._stopping.is_set():
             return
         worker = await self.open()
         while True:
-            await worker.drain(horizon, until)
+            await worker.drain(horizon, until, strangers=strangers)
             more = await self._upkeep.go(all_of_them=True)
             if self._feed is not None:
                 await self._feed.drain()

@@ -11,8 +11,8 @@ class ImmediateQueue(MemoryQueue):
     """At-least-once, and at once: `TaskHandler.add_tasks` returns when what it added has ended, retries included.
 
     The queue itself keeps messages like any other; it declares `inline`, and the handler then drains before it returns.
-    What is due in more than two minutes waits, as everywhere (D-38). Tasks added by running tasks join the drain that
-    runs already, so that chains of any length do not nest (D-86).
+    What is due in more than two minutes waits, as everywhere (D-38), and so does what no executor here knows. Tasks
+    added by running tasks join the drain that runs already, so that chains of any length do not nest (D-86).
     """
 
     name = "immediate"

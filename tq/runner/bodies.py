@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Protocol
 
 from tq.clock import Clock
@@ -25,9 +25,12 @@ from tq.runner.outside import Outside
 from tq.runner.registry import Registration
 from tq.runner.slots import Line, Slots
 
-__all__ = ["Bodies", "Finish", "HandOver", "Write"]
+__all__ = ["WITHIN", "Bodies", "Finish", "HandOver", "Write"]
 
 log = logging.getLogger("tq.runner")
+
+WITHIN: ContextVar[bool] = ContextVar("tq_within", default=False)
+"""Whether this code is run by a worker, and must not wait for what that worker has yet to do."""
 
 SLICE = 0.01
 """Seconds after which the event loop has its turn, however many bodies could be started."""
@@ -84,6 +87,7 @@ class Bodies:
         self._hand_over = hand_over
         self._look = look
         self._context = copy_context()
+        self._context.run(WITHIN.set, True)  # noqa: FBT003 -- what it is set to
         """What bodies find around them: nothing of the body before, nor of whoever freed their slot."""
         self._starting = False
         """Whether the event loop was asked to start what is ready."""

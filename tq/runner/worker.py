@@ -94,6 +94,7 @@ class Worker(Service):
         self._by_hand = ByHand(self._spawner, self._give_back)
         self._tokens = count()
         self._claiming = True
+        self._awaits_strangers = True
         self._bodies = Bodies(
             clock=clock,
             slots=self._slots,
@@ -167,7 +168,8 @@ class Worker(Service):
             raise
         self._endings.written(pending)
         self._pace.made(hop, claim, len(pending), self._clock.monotonic() - begun)
-        self._pace.look_by(self._strangers.until)
+        if self._awaits_strangers:
+            self._pace.look_by(self._strangers.until)
         await self._report.written(pending, hop)
         pending.clear()  # what has ended is not to be there while what comes is made: the collector would keep it
         await self._note_lost()
@@ -310,12 +312,13 @@ class Worker(Service):
         """Something may have fallen due."""
         self._pace.notify()
 
-    async def drain(self, horizon: float = 0.0, until: float = math.inf) -> None:
+    async def drain(self, horizon: float = 0.0, until: float = math.inf, *, strangers: bool = True) -> None:
         """Run everything that is due, and what it brings, until nothing is; not while started.
 
-        What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for.
-        Cancelled, it gives back what it holds.
+        What falls due within `horizon` seconds, counted anew each time, and by the instant `until`, is waited for; what
+        was given back because it is not known here only with `strangers`. Cancelled, it gives back what it holds.
         """
+        self._awaits_strangers = strangers
         await self._by_hand.go(self._drain(horizon, until))
 
     async def _drain(self, horizon: float, until: float) -> None:
