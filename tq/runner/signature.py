@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tq.errors import RegistrationError
 from tq.model import Task
+from tq.runner.variables import bound_in, filled, variables
 
 __all__ = ["Signature", "Source", "read_signature"]
 
@@ -70,6 +72,7 @@ def read_signature(
     except (TypeError, ValueError) as error:
         raise RegistrationError(f"{what}: {function!r} cannot be called") from error
     hints = _hints(function, what, names)
+    bound = bound_in(function)
     sources: list[Source] = []
     resources: list[tuple[str, Any]] = []
     payload: Any = Any
@@ -80,7 +83,7 @@ def read_signature(
             continue
         if parameter.kind is parameter.KEYWORD_ONLY:
             raise RegistrationError(f"{what}: the argument {parameter.name!r} must not be keyword-only")
-        hint = hints.get(parameter.name, Any)
+        hint = filled(hints.get(parameter.name, Any), bound)
         source, found = _source(parameter, hint, position, first, actions)
         if source is Source.RESOURCE:
             if parameter.default is not parameter.empty:
@@ -96,11 +99,18 @@ def read_signature(
         sources.append(source)
     if first is Source.TASK and Source.ACTIONS not in sources:
         raise RegistrationError(f"{what}: it must take (task, actions); use .task for a function of its payload")
-    called = function if inspect.isroutine(function) else type(function).__call__
+    called = _called(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise RegistrationError(f"{what}: it yields, and nobody would run it: let it return a value instead")
     is_async = inspect.iscoroutinefunction(called)
-    returns = hints.get("return", Any)
+    returns = filled(hints.get("return", Any), bound)
+    if isinstance(returns, typing.TypeVar):
+        returns = Any
+    if left := variables(payload):
+        raise RegistrationError(
+            f"{what}: nobody says what {left[0]} is, so payloads could not be checked: say it in a class, such as "
+            "Mine(Base[Item]), or give the variable a bound"
+        )
     return Signature(tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async)
 
 
@@ -110,7 +120,7 @@ def _source(parameter: inspect.Parameter, hint: Any, position: int, first: Sourc
         return Source.ACTIONS, None
     if origin is Task:
         arguments = typing.get_args(hint)
-        return Source.TASK, arguments[0] if arguments and not isinstance(arguments[0], typing.TypeVar) else Any
+        return Source.TASK, arguments[0] if arguments else Any
     if first is Source.TASKS and position == 0:
         arguments = typing.get_args(hint)
         if isinstance(origin, type) and issubclass(origin, Sequence) and arguments:
@@ -125,8 +135,14 @@ def _source(parameter: inspect.Parameter, hint: Any, position: int, first: Sourc
 
 
 def _hints(function: Callable[..., Any], what: str, names: Mapping[str, Any] | None) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
     try:
-        return typing.get_type_hints(target, localns=dict(names) if names else None, include_extras=True)
+        return typing.get_type_hints(_called(function), localns=dict(names) if names else None, include_extras=True)
     except NameError as error:
         raise RegistrationError(f"{what}: an annotation cannot be resolved: {error}") from error
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that is called in the end: behind partials, and behind an object that can be called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__

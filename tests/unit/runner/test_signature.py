@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -13,13 +13,17 @@ from tq.model import Task
 from tq.runner.actions import Actions
 from tq.runner.signature import Signature, Source, read_signature
 
-P = TypeVar("P")
-
 
 class Item: ...
 
 
 class Pool: ...
+
+
+P = TypeVar("P")
+Q = TypeVar("Q")
+B = TypeVar("B", bound=Item)
+C = TypeVar("C", int, str)
 
 
 def read(function: Callable[..., Any], first: Source = Source.PAYLOAD) -> Signature:
@@ -45,11 +49,10 @@ def test_a_payload_and_its_type() -> None:
 def test_a_task_and_the_type_of_its_payload() -> None:
     async def typed(task: Task[Item], actions: Actions) -> None: ...
     async def bare(task: Task, actions: Actions) -> None: ...  # type: ignore[type-arg]
-    async def generic(task: Task[P], actions: Actions) -> None: ...
     async def unannotated(task: int, actions: int) -> None: ...
 
     assert read(typed, Source.TASK).payload is Item
-    functions: list[Callable[..., Any]] = [bare, generic, stripped(unannotated)]
+    functions: list[Callable[..., Any]] = [bare, stripped(unannotated)]
     for function in functions:
         signature = read(function, Source.TASK)
         assert signature.sources == (Source.TASK, Source.ACTIONS)
@@ -90,7 +93,62 @@ def test_methods_partials_and_callable_objects_are_read_like_functions() -> None
     assert read(executor.on_task, Source.TASK).payload is Item
     called = read(executor)
     assert (called.payload, called.is_async) == (Item, True)
-    assert read(functools.partial(two, "x")).sources == (Source.PAYLOAD,)
+    for partial in (functools.partial(two, "x"), functools.partial(functools.partial(two, "x"))):
+        assert read(partial) == Signature((Source.PAYLOAD,), (), Item, None, is_async=True)
+    assert read(functools.partial(executor)).payload is Item
+
+
+class Base(Generic[P]):
+    async def on_task(self, task: Task[P], actions: Actions) -> None: ...
+
+
+class Middle(Base[list[Q]], Generic[Q, P]):
+    """Gives its base another variable, while one of its own bears the name of its base's."""
+
+
+class Own(Middle[Item, int]): ...
+
+
+class Further(Own): ...
+
+
+class Again(Middle[Q, int]): ...
+
+
+class Bounded(Base[B]): ...
+
+
+class Choice(Base[C]): ...
+
+
+@pytest.mark.parametrize(
+    ("executor", "payload"),
+    [
+        (Base[Item](), Item),
+        (Own(), list[Item]),
+        (Further(), list[Item]),
+        (Again[Pool](), list[Pool]),
+        (Bounded(), Item),
+        (Choice(), int | str),
+    ],
+)
+def test_what_a_variable_stands_for_is_found_through_any_number_of_classes(executor: Base[Any], payload: Any) -> None:
+    assert read(executor.on_task, Source.TASK).payload == payload
+
+
+def test_a_variable_of_which_nobody_says_what_it_is_is_refused() -> None:
+    async def generic(task: Task[P], actions: Actions) -> None: ...
+    async def several(payload: dict[str, P]) -> P: ...  # type: ignore[empty-body]
+
+    unclear: list[tuple[Callable[..., Any], Source]] = [
+        (generic, Source.TASK),
+        (several, Source.PAYLOAD),
+        (Base[Any].on_task.__get__(Base()), Source.TASK),
+        (Again[Any].on_task.__get__(Again()), Source.TASK),
+    ]
+    for function, first in unclear:
+        with pytest.raises(RegistrationError, match=r"executor 'x': nobody says what ~[PQ] is"):
+            read(function, first)
 
 
 def test_names_that_live_where_the_decorator_stands_are_found() -> None:
