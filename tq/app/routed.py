@@ -273,4 +273,5 @@ def _weakest(all_of_them: Sequence[Guarantees]) -> Guarantees:
         locates=all(it.locates for it in all_of_them),
         redelivery=max(it.redelivery for it in all_of_them),
         inline=any(it.inline for it in all_of_them),
+        partitioned=any(it.partitioned for it in all_of_them),
     )

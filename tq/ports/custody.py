@@ -28,6 +28,9 @@ class Guarantees(NamedTuple):
     """Longest time, in seconds, after which an acknowledged message may still come again; 0 for never."""
     inline: bool = False
     """Tasks are run by the call that adds them."""
+    partitioned: bool = False
+    """A process takes parts of it as a whole: what it claims of them nobody else can settle, and its end gives them
+    back."""
 
 
 class Claimed(NamedTuple):

@@ -51,6 +51,7 @@ class HandingOut(Suite[Custody]):
     @pytest.mark.spec("D-17", "D-82", "ADP-07")
     async def test_an_id_that_is_there_is_reported_and_stays_as_it_is(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "locates")
             now = clock.now()
             await add(custody, message("a", now, body=b"first"))
             taken = await add(custody, message("b", now), message("a", now, body=b"second"), message("c", now))
@@ -61,6 +62,7 @@ class HandingOut(Suite[Custody]):
 
     async def test_an_id_that_runs_is_there_too(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "locates")
             await add(custody, message("a", clock.now()))
             (delivery,) = await take(custody, lease=self.long)
             assert await add(custody, message("a", clock.now())) == ["a"]
@@ -95,6 +97,7 @@ class HandingOut(Suite[Custody]):
     @pytest.mark.spec("D-38", "MEM-02")
     async def test_nothing_is_handed_out_before_its_time(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             await add(custody, message("later", clock.now() + self.beat), message("now", clock.now()))
             assert ids(await take(custody, lease=self.long)) == ["now"]
             await clock.sleep(0.5 * self.beat)
@@ -105,6 +108,7 @@ class HandingOut(Suite[Custody]):
     @pytest.mark.spec("MQ-01", "ADP-04")
     async def test_what_was_due_first_goes_first_then_what_was_added_first(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now() - 9 * self.beat
             await add(custody, message("z", now), message("m", now), message("late", now + 2 * self.beat))
             await add(custody, message("a", now), message("early", now - self.beat), message("mid", now + self.beat))
@@ -114,6 +118,7 @@ class HandingOut(Suite[Custody]):
 
     async def test_order_holds_across_types(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now() - 9 * self.beat
             random = Random(5)
             sent = [
@@ -178,6 +183,7 @@ class HandingOut(Suite[Custody]):
 
     async def test_a_short_claim_tells_when_something_will_fall_due(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             due, later = now + 20 * self.beat, now + 30 * self.beat
             await add(custody, message("now", now), message("later", later), message("due", due, type="u"))
@@ -194,6 +200,7 @@ class HandingOut(Suite[Custody]):
 
     async def test_the_end_of_a_lease_falls_due(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             await add(custody, message("a", now), message("b", now), message("later", now + 50 * self.beat))
             before = clock.now()

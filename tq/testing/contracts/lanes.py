@@ -39,6 +39,7 @@ class Lanes(Suite[Custody]):
     @pytest.mark.spec("D-64")
     async def test_order_survives_a_retry_of_the_oldest(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             now = clock.now()
             await add(custody, message("1", now, lane="L"), message("2", now, lane="L"))
             (first,) = await take(custody, lease=self.long)
@@ -65,6 +66,7 @@ class Lanes(Suite[Custody]):
 
     async def test_a_message_that_is_due_earlier_does_not_overtake(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             await add(custody, message("1", now + self.beat, lane="L"))
             await add(custody, message("2", now - self.beat, lane="L"))
@@ -77,6 +79,7 @@ class Lanes(Suite[Custody]):
 
     async def test_the_next_one_waits_for_its_own_time(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             await add(custody, message("1", now, lane="L"), message("2", now + self.beat, lane="L"))
             (first,) = await take(custody, lease=self.long)
@@ -94,6 +97,7 @@ class Lanes(Suite[Custody]):
 
     async def test_a_cancelled_message_waits_for_its_turn(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             await add(custody, message("1", now, lane="L"), message("2", now + 9 * self.beat, lane="L"))
             assert await custody.cancel(["2"]) == ["2"]
@@ -113,6 +117,7 @@ class Lanes(Suite[Custody]):
 
     async def test_what_waits_behind_another_is_counted_as_waiting(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             await add(custody, *[message(f"{number}", now, lane="L") for number in range(3)])
             await add(custody, message("later", now + self.beat, lane="L"))

@@ -47,6 +47,7 @@ class Leasing(Suite[Custody]):
     @pytest.mark.spec("D-04", "INV-03", "D-31")
     async def test_a_receipt_of_somebody_else_does_nothing(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             delivery = await self.one(custody, clock)
             for wrong in (Receipt("a", "w:never"), Receipt("a", ""), Receipt("never", delivery.token)):
                 assert await custody.ack([wrong]) == [wrong]
@@ -77,6 +78,7 @@ class Leasing(Suite[Custody]):
     @pytest.mark.spec("D-04", "INV-03")
     async def test_who_lost_the_lease_cannot_settle(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             first = await self.one(custody, clock)
             second = await self.after_lease(custody, clock)
             assert await custody.ack(held(first)) == held(first)
@@ -138,6 +140,7 @@ class Leasing(Suite[Custody]):
     @pytest.mark.spec("D-14", "STO-04", "STO-03")
     async def test_a_retry_is_the_same_message_at_its_new_time(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             delivery = await self.one(custody, clock)
             again = Rearm(clock.now() + self.beat, 1, b'{"retry_count":1}')
             assert await custody.rearm([(delivery.receipt, again)]) == []
@@ -156,6 +159,7 @@ class Leasing(Suite[Custody]):
     @pytest.mark.spec("D-15", "D-01")
     async def test_a_retry_is_no_crash_and_a_crash_no_retry(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             delivery = await self.one(custody, clock)
             crashed = await self.after_lease(custody, clock)
             assert (crashed.crashes, crashed.message.attempt, crashed.message.stats) == (1, 0, delivery.message.stats)
@@ -169,6 +173,7 @@ class Leasing(Suite[Custody]):
 
     async def test_giving_back_twice_counts_once(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             delivery = await self.one(custody, clock)
             await custody.rearm([(delivery.receipt, Rearm(clock.now(), 1, b"one"))])
             assert await custody.rearm([(delivery.receipt, Rearm(clock.now(), 2, b"two"))]) == held(delivery)
@@ -178,6 +183,7 @@ class Leasing(Suite[Custody]):
     @pytest.mark.spec("D-82")
     async def test_a_delivery_stays_what_it_was(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             delivery = await self.one(custody, clock)
             seen, where = tuple(delivery), (await custody.locate(["a"]))["a"]
             kept = tuple(where)
@@ -200,6 +206,7 @@ class Leasing(Suite[Custody]):
 
     async def test_running_alone_ends_with_the_delivery(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             delivery = await self.one(custody, clock)
             await custody.solo(held(delivery))
             await custody.rearm([(delivery.receipt, Rearm(clock.now(), 1, b""))])

@@ -19,6 +19,7 @@ class Looking(Suite[Custody]):
 
     async def test_a_cancelled_message_is_due_at_once(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             await add(custody, message("later", now + self.long), message("a", now), message("other", now))
             assert sorted(await custody.cancel(["later", "a", "never"])) == ["a", "later"]
@@ -57,6 +58,7 @@ class Looking(Suite[Custody]):
 
     async def test_a_cancel_survives_a_crash_and_a_retry(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             await add(custody, message("a", clock.now()))
             await take(custody, lease=self.beat)
             assert await custody.cancel(["a", "a"]) == ["a"]
@@ -69,6 +71,7 @@ class Looking(Suite[Custody]):
 
     async def test_cancelling_twice_is_cancelling_once(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             await add(custody, message("a", clock.now() + self.long))
             for _ in range(2):
                 assert await custody.cancel(["a"]) == ["a"]
@@ -87,6 +90,7 @@ class Looking(Suite[Custody]):
 
     async def test_a_live_message_is_located(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "locates")
             now = clock.now()
             await add(custody, message("a", now, generation=2, attempt=1, stats=b"{}"), message("b", now, queue="r"))
             waiting = (await custody.locate(["a", "b", "never"]))["a"]
@@ -110,6 +114,7 @@ class Looking(Suite[Custody]):
 
     async def test_a_message_that_was_given_back_is_held_by_nobody(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "rearms")
             now = clock.now()
             await add(custody, message("a", now))
             (delivery,) = await take(custody, lease=self.long)
@@ -129,6 +134,7 @@ class Looking(Suite[Custody]):
 
     async def test_live_messages_are_listed_by_id_page_by_page(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "locates")
             names = [f"{number * 37 % 100:03}" for number in range(100)]
             await custody.add([message(name, clock.now(), queue="q" if name < "050" else "r") for name in names])
             running = await take(custody, 10, lease=self.long)
@@ -147,6 +153,7 @@ class Looking(Suite[Custody]):
 
     async def test_messages_are_counted_by_queue_and_state(self, clock: Clock) -> None:
         async with self.open(clock) as custody:
+            self.needs(custody, "delays")
             now = clock.now()
             assert await custody.counts() == {}
             await add(custody, *[message(f"{number}", now) for number in range(5)])

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import pytest
 
 from tq.clock import Clock
+from tq.ports import Custody
 
 __all__ = ["Suite"]
 
@@ -46,6 +47,11 @@ class Suite(ABC, Generic[P]):
         if reopened is None:
             pytest.skip("nothing outlives this port")
         return reopened
+
+    def needs(self, port: Custody, guarantee: str) -> None:
+        """Skip what a custodian declares that it cannot do; `Limits` proves that it cannot."""
+        if not getattr(port.guarantees, guarantee):
+            pytest.skip(f"{port.name} does not declare {guarantee}")
 
     def bad_text(self) -> str:
         """Return text that the server refuses, or skip the test."""
