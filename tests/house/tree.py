@@ -17,6 +17,7 @@ PUBLIC = (
     "tq.model",
     "tq.ports",
     "tq.testing",
+    "tq_kinesis",
     "tq_mongo",
     "tq_postgres",
     "tq_redis",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from tq.app.connect import connect
 from tq.app.outbox import NoRows, OutboxBackend
 from tq.clock import Clock
 from tq.errors import ConfigurationError, InvalidInputError, MissingPortError
 from tq.manager import AsyncTaskManager
-from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, TaskStore
+from tq.ports import Backend, EntityProjectionProvider, FlowBarrierProvider, MessageQueue, ShardLeases, TaskStore
 from tq.runner.composite import CompositeBackend
 from tq.runner.door import listed
 from tq.runner.registry import TaskQueuesManager
@@ -64,6 +64,12 @@ def _home(part: object) -> Backend | None:
     return cast("Backend | None", getattr(part, "backend", None))
 
 
+class _Sharded(Protocol):
+    """A broker whose readers agree by rows in the store who reads what."""
+
+    shards: ShardLeases | None
+
+
 def from_urls(
     url: str, *, store: str | None, barrier: str | None, clock: Clock, options: dict[str, Any]
 ) -> dict[str, Any]:
@@ -80,6 +86,8 @@ def from_urls(
 
     main = opened[url]
     store_home = home(store or url)
+    if main is not store_home and getattr(main, "shards", store_home) is None:
+        cast("_Sharded", main).shards = getattr(store_home, "shards", None)
     barrier_home = home(barrier or store or url)
     if barrier_home.barrier is None:
         raise ConfigurationError(f"{barrier or store or url} keeps no flows: name another server by barrier=")
