@@ -59,6 +59,20 @@ def postgres_url(postgres_server: str, postgres_schema: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def kinesis_server() -> Generator[str, None, None]:
+    """The URL of a Kinesis server whose shards split and merge."""
+    with servers.kinesis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def kinesalite_server() -> Generator[str, None, None]:
+    """The URL of a Kinesis server that is quick with many records."""
+    with servers.kinesalite() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Generator[str, None, None]:
     """The URL of a Redis server."""
     with servers.redis() as url:

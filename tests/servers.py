@@ -21,7 +21,17 @@ import asyncpg
 import pymongo
 import pytest
 
-__all__ = ["drop_database", "drop_schema", "empty_schema", "mongo", "mongo_command", "postgres", "redis"]
+__all__ = [
+    "drop_database",
+    "drop_schema",
+    "empty_schema",
+    "kinesalite",
+    "kinesis",
+    "mongo",
+    "mongo_command",
+    "postgres",
+    "redis",
+]
 
 STARTING = 30.0
 """Seconds that a server may take until it answers."""
@@ -160,6 +170,62 @@ def drop_database(url: str, database: str) -> None:
     """Remove a database of a MongoDB server, with all that is in it."""
     with pymongo.MongoClient[dict[str, object]](url) as client:
         client.drop_database(database)
+
+
+def kinesis() -> Generator[str, None, None]:
+    """Give the URL of a Kinesis server that splits and merges shards as the real one does."""
+    named = os.environ.get("TQ_TEST_KINESIS_URL")
+    if named:
+        yield named
+        return
+    home = node_module("kinesis-local")
+    if home is None:
+        missing("kinesis-local", "nodejs npm; npm install -g kinesis-local", "TQ_TEST_KINESIS_URL")
+        return
+    quick = {f"{name}_DURATION": "20ms" for name in ("CREATE_STREAM", "DELETE_STREAM", "SPLIT_SHARD", "MERGE_SHARDS")}
+    port = free_port()
+    settings = {
+        "KINESIS_MOCK_PLAIN_PORT": port,
+        "KINESIS_MOCK_TLS_PORT": free_port(),
+        "KINESIS_MOCK_CERT_PATH": home / "server.json",
+        "LOG_LEVEL": "ERROR",
+        "SHARD_LIMIT": 200,
+        **quick,
+    }
+    command = ["env", *(f"{name}={value}" for name, value in settings.items()), "node", home / "main.js"]
+    with (
+        folder("kinesis") as (path, user),
+        started(command, path, user, signal="TERM", ready=lambda: answers(port, b"GET / HTTP/1.0\r\n\r\n", b"HTTP/")),
+    ):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def kinesalite() -> Generator[str, None, None]:
+    """Give the URL of a Kinesis server that is quick with many records."""
+    home = node_module("kinesalite")
+    if home is None:
+        missing("kinesalite", "nodejs npm; npm install -g kinesalite")
+        return
+    port = free_port()
+    options = [word for name in ("create", "delete", "update") for word in (f"--{name}StreamMs", "20")]
+    command = ["node", home / "cli.js", "--port", port, "--shardLimit", "200", *options]
+    with (
+        folder("kinesalite") as (path, user),
+        started(command, path, user, signal="TERM", ready=lambda: answers(port, b"GET / HTTP/1.0\r\n\r\n", b"HTTP/")),
+    ):
+        yield f"http://127.0.0.1:{port}"
+
+
+def node_module(name: str) -> Path | None:
+    """Return the folder of a module of Node.js: below TQ_TEST_NODE_MODULES, or installed for everybody."""
+    if shutil.which("node") is None:
+        return None
+    roots = [os.environ.get("TQ_TEST_NODE_MODULES", "")]
+    if npm := shutil.which("npm"):
+        asked = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, check=False)
+        roots.append(asked.stdout.strip())
+    return next((Path(root) / name for root in roots if root and (Path(root) / name).is_dir()), None)
 
 
 # --- starting and ending ----------------------------------------------------------------------------------------------

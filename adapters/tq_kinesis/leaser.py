@@ -174,8 +174,8 @@ class Leaser(Service):
     async def _share_out(self, leases: Mapping[str, ShardLease], workers: Collection[ShardLease], now: float) -> None:
         readable = [row for row in leases.values() if is_readable(row, leases)]
         free = [row for row in readable if self._is_free(row, now)]
-        stalled = {row.owner for row in free}
-        alive = {row.shard for row in workers if self._seen.age(row, now) < self._settings.lease} - stalled
+        # Who has missed a round may be dead as well: nothing is kept free for it until that is certain.
+        alive = {row.shard for row in workers if self._seen.age(row, now) < self._settings.lease / 2}
         held = [row for row in readable if row not in free]
         plan = assign(self.me, held, free, alive)
         for row in plan.take:

@@ -105,6 +105,11 @@ class KinesisQueue(MessageQueue):
         self._closed = False
 
     @property
+    def worker(self) -> str:
+        """The name under which this process takes part in the group."""
+        return self._leaser.me
+
+    @property
     def _readers(self) -> list[ShardReader]:
         return list(self._leaser.readers.values())
 

@@ -101,9 +101,11 @@ class ShardReader:
 
     async def _try(self) -> None:
         try:
-            await self._fetch()
-        except IteratorExpiredError:
-            self._iterator = None
+            try:
+                await self._fetch()
+            except IteratorExpiredError:  # it was not used for five minutes
+                self._iterator = None
+                await self._fetch()
         except ThrottledError as error:
             self._strategy.record_batch_result(BatchResult(shard_id=self.shard, throttled=True))
             self._wait_for(error)

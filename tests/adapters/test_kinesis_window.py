@@ -37,7 +37,7 @@ def test_records_come_out_in_order_and_never_twice() -> None:
     assert made.out == 5
 
 
-@pytest.mark.spec("INV-11", "SHC-06")
+@pytest.mark.spec("INV-11", "SHC-06", "D-65")
 def test_the_checkpoint_is_the_prefix_of_what_has_ended() -> None:
     made = filled(4)
     first, second, third, fourth = made.take(asked(), 0.0)
