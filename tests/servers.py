@@ -172,6 +172,7 @@ def drop_database(url: str, database: str) -> None:
         client.drop_database(database)
 
 
+@contextmanager
 def kinesis() -> Generator[str, None, None]:
     """Give the URL of a Kinesis server that splits and merges shards as the real one does."""
     named = os.environ.get("TQ_TEST_KINESIS_URL")

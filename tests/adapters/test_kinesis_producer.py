@@ -104,7 +104,11 @@ async def test_of_a_call_with_something_that_is_refused_nothing_is_sent(clock: C
 @pytest.mark.spec("KIN-01", "D-81")
 async def test_a_key_of_the_users_own_gives_order(clock: Clock) -> None:
     double = KinesisDouble(clock, shards=4)
-    queue = queue_on(double, clock, default_key=lambda it: it.type)
+
+    def by_type(it: Message) -> str:
+        return it.type
+
+    queue = queue_on(double, clock, default_key=by_type)
     await queue.add([message(f"{number:02}", clock.now(), type="uv"[number % 2]) for number in range(30)])
     assert {it["PartitionKey"] for request in double.requests for it in request} == {"u", "v"}
     got = await read(queue, clock)

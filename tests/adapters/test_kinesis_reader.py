@@ -226,3 +226,30 @@ async def test_an_answer_about_a_lease_that_was_lost_does_not_lose_the_lease(clo
     await queue.close()
     (row,) = await leases.list("tq:stream")
     assert row.checkpoint.isdigit()
+
+
+@pytest.mark.spec("SHC-02", "D-70")
+async def test_who_cannot_renew_for_a_lease_stops_by_itself(clock: Clock) -> None:
+    double, leases = KinesisDouble(clock), MemoryShardLeases(clock=clock)
+    queue = queue_on(double, leases)
+    await queue.add([message(f"{number}", clock.now()) for number in range(3)])
+    (first,) = await take(queue, 1, lease=99.0)
+    swap, away = leases.swap, True
+
+    async def failing(changes: Any) -> Any:
+        if away:
+            raise BackendUnavailableError("away")
+        return await swap(changes)
+
+    leases.swap = failing  # type: ignore[method-assign]
+    await clock.sleep(9.0)
+    assert (await queue.renew([first.receipt], 99.0)).lost == ()
+    await clock.sleep(1.5)
+    assert (await queue.renew([first.receipt], 99.0)).lost == (first.receipt,)
+    assert await queue.ack([first.receipt]) == [first.receipt]
+    assert await take(queue, lease=99.0) == []
+    away = False
+    await clock.sleep(10.0)
+    found = {it.message.id: it.crashes for it in await take(queue, lease=99.0)}
+    assert found == {"0": 1, "1": 1, "2": 1}
+    await queue.close()

@@ -4,11 +4,10 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
-import aioboto3
 import pytest
-from aiobotocore.session import get_session
 
 from tq import Entity, Task, TaskHandler, TaskQueuesManager
 from tq.clock import Clock
@@ -19,6 +18,9 @@ from tq_kinesis import KinesisQueue
 from tq_kinesis.position import ENDED
 
 pytestmark = pytest.mark.realtime
+
+get_session: Any = import_module("aiobotocore.session").get_session  # neither carries types
+aioboto3: Any = import_module("aioboto3")
 
 ACCESS = {"aws_access_key_id": "100000000001", "aws_secret_access_key": "unspoken", "region_name": "us-east-1"}
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections import Counter, defaultdict
 from random import Random
+from typing import Any
 
 import pytest
 
 from tests.adapters.kinesis_crew import Crew, Worker
-from tq import Entity, Task, TaskQueuesManager
+from tq import Actions, Entity, FlowStep, Join, Task, TaskQueuesManager
 from tq.clock import Clock
 from tq.model import Backoff
 from tq_kinesis.position import ENDED
@@ -39,7 +40,7 @@ class Ledger:
         return sum(len(it) for it in self.succeeded.values())
 
 
-def steps(entities: int, numbers: range) -> list[Task]:
+def steps(entities: int, numbers: range) -> list[Task[Any]]:
     return [
         Task(type="step", payload=(f"e{entity}", number), entity=Entity("E", f"e{entity}"))
         for number in numbers
@@ -242,3 +243,51 @@ async def test_a_key_waits_for_its_failing_task_and_others_do_not(clock: Clock) 
     assert await play() == ["a1", "a1", "a2", "a3", "a4"]
     assert order.index("b2") < order.index("a2")
     assert await play(on_failure="skip") == ["a1", "a2", "a3", "a1", "a4"]
+
+
+async def test_who_waits_for_a_flow_does_not_hold_up_the_key_that_its_members_share(clock: Clock) -> None:
+    crew, order = Crew(clock), list[str]()
+    executors = TaskQueuesManager()
+
+    @executors.executor("parent")
+    async def parent(task: Task[Any], actions: Actions) -> None:
+        order.append("parent")
+        steps = [FlowStep("member", payload=number, entity=task.entity) for number in range(3)]
+        actions.success_when(actions.start_flow(steps, join=Join("join"), entity=task.entity))
+
+    @executors.task("member")
+    async def member(number: int) -> None:
+        order.append(f"member {number}")
+
+    @executors.executor("join", store_on_success=True)
+    async def join(task: Task[Any], actions: Actions) -> None:
+        order.append("join")
+        actions.success(task)
+
+    worker = await crew.worker(executors)
+    await worker.handler.add_tasks([Task(type="parent", entity=Entity("E", "1"))])
+    await until(clock, 60.0, lambda: "join" in order)
+    await clock.sleep(10.0)
+    assert sorted(order) == ["join", "member 0", "member 1", "member 2", "parent"]
+    assert await crew.store.counts() == {}
+    await worker.stop()
+
+
+async def test_a_long_task_moves_to_the_store_and_frees_the_checkpoint(clock: Clock) -> None:
+    crew, done = Crew(clock), list[int]()
+    executors = TaskQueuesManager()
+
+    @executors.task("long", handoff_timeout=2.0, max_duration=900.0)
+    async def long(number: int) -> None:
+        await clock.sleep(300.0 if number == 0 else 0.1)
+        done.append(number)
+
+    worker = await crew.worker(executors)
+    await worker.handler.add_tasks([Task(type="long", payload=number) for number in range(20)])
+    await clock.sleep(20.0)
+    assert sorted(done) == list(range(1, 20))
+    last = max(record.number for shard in crew.double.shards.values() for record in shard.records)
+    (row,) = (await crew.rows()).values()
+    assert row.checkpoint == str(last)
+    await until(clock, 400.0, lambda: 0 in done)
+    await worker.stop()

@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.adapters.kinesis_double import KinesisDouble
 from tests.unit.runner.servers import LimitedQueue
 from tq.app.parts import assemble
 from tq.clock import Clock
-from tq.memory import MemoryBackend, MemoryBarrier, MemoryProjections, MemoryQueue, MemoryStore
-from tq.ports import Backend, EntityProjectionProvider, ProjectionQuery
+from tq.memory import (
+    MemoryBackend,
+    MemoryBarrier,
+    MemoryProjections,
+    MemoryQueue,
+    MemoryShardLeases,
+    MemoryStore,
+)
+from tq.model import State, Whereabouts
+from tq.ports import Backend, EntityProjectionProvider, MessageQueue, ProjectionQuery
 from tq.testing import Faults
 from tq_mongo import MongoBackend
+from tq_kinesis import KinesisQueue
+from tq_kinesis.packing import unpack
+from tq_kinesis.position import up_to
 from tq_redis import RedisBackend
 from tq_sqlite import SqliteBackend, SqliteSettings
 
@@ -133,18 +145,75 @@ def stream(clock: Clock, _: Path) -> Home:
     return apart(clock, LimitedQueue(MemoryQueue(clock=clock), clock, random.Random(7)))
 
 
-def apart(clock: Clock, queue: Any) -> Home:
+def kinesis(clock: Clock, _: Path) -> Home:
+    """A stream beside servers of their own: every process reads shards, until it dies or they are taken from it."""
+    double, leases = KinesisDouble(clock, shards=2), MemoryShardLeases(clock=clock)
+    every: list[KinesisQueue] = []
+
+    def opened(faults: Faults) -> KinesisQueue:
+        calls = Faults()  # none of these is struck, but a dead process makes none of them
+        calls.death = faults.death
+        made = KinesisQueue(
+            "stream", leases=calls.port("leases", leases), client=calls.port("client", double), clock=clock, lease=6.0
+        )
+        every.append(made)
+        return made
+
+    async def close() -> None:
+        for queue in every:
+            await queue.kill()
+
+    return apart(clock, opened, onlooker=StreamOnlooker(double, leases, clock), close=close)
+
+
+class StreamOnlooker(MemoryQueue):
+    """Tells of all that stands in the shards behind their checkpoints, whoever reads it."""
+
+    def __init__(self, double: KinesisDouble, leases: MemoryShardLeases, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._double = double
+        self._leases = leases
+
+    async def _standing(self) -> dict[str, Whereabouts]:
+        places = {row.shard: row.checkpoint for row in await self._leases.list("tq:stream")}
+        return {
+            it.id: Whereabouts(it.id, it.queue, it.type, State.WAITING, it.run_at, it.generation, it.attempt)
+            for shard in self._double.shards.values()
+            for record in shard.records
+            if not up_to(str(record.number), places.get(shard.id, ""))
+            for it in unpack(record.data).messages
+        }
+
+    async def list(self, queue: str | None, after: str, limit: int) -> Sequence[Whereabouts]:
+        found = await self._standing()
+        return [found[id] for id in sorted(found) if id > after and queue in {None, found[id].queue}][:limit]
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        return {"": {"waiting": len(await self._standing())}}
+
+
+def apart(
+    clock: Clock,
+    queue: Any,
+    *,
+    onlooker: MessageQueue | None = None,
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> Home:
+    """Put every part on a server of its own; `queue` may be a function that connects a process to it."""
     store, barrier, rows = MemoryStore(clock=clock), MemoryBarrier(clock=clock), MemoryProjections(clock=clock)
 
     def parts(faults: Faults) -> Parts:
         return {
-            "queue": faults.queue(queue),
+            "queue": faults.queue(queue(faults) if callable(queue) else queue),
             "store": faults.store(store),
             "barrier": faults.barrier(barrier),
             "projections": faults.projections(rows),
         }
 
-    return Home(parts=parts, backend=plain(clock, parts(Faults())), rows=rows)
+    seen = parts(Faults())
+    if onlooker is not None:
+        seen["queue"] = onlooker
+    return Home(parts=parts, backend=plain(clock, seen), rows=rows, close=close)
 
 
 def kept(clock: Clock, folder: Path) -> Home:
@@ -183,5 +252,6 @@ HOMES: dict[str, Callable[[Clock, Path], Home]] = {
     "mongo": mongo,
     "servers": servers,
     "stream": stream,
+    "kinesis": kinesis,
     "memory+sqlite": kept,
 }

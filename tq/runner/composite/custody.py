@@ -18,8 +18,11 @@ MOVING = 30.0
 
 
 def as_held(message: Message, fence: int) -> Message:
-    """Return the row that waits for a flow: the next attempt, so that it takes the place of the one that runs."""
-    return message._replace(attempt=message.attempt + 1, fence=fence)
+    """Return the row that waits for a flow: the next attempt, so that it takes the place of the one that runs.
+
+    It waits for no turn any more. Else members of its flow that share its lane would wait for it, and it for them.
+    """
+    return message._replace(attempt=message.attempt + 1, fence=fence, lane="")
 
 
 class Custodian:
