@@ -64,6 +64,9 @@ class KinesisBackend(Backend):
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:
         self._refuse()
 
+    async def finish(self, ids: Sequence[str]) -> None:
+        self._refuse()
+
     async def release(self, receipts: Sequence[Receipt]) -> None:
         self._refuse()
 

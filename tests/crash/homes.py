@@ -25,10 +25,10 @@ from tq.memory import (
 from tq.model import State, Whereabouts
 from tq.ports import Backend, EntityProjectionProvider, MessageQueue, ProjectionQuery
 from tq.testing import Faults
-from tq_mongo import MongoBackend
 from tq_kinesis import KinesisQueue
 from tq_kinesis.packing import unpack
 from tq_kinesis.position import up_to
+from tq_mongo import MongoBackend
 from tq_redis import RedisBackend
 from tq_sqlite import SqliteBackend, SqliteSettings
 

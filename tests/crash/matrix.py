@@ -38,7 +38,16 @@ HANG = 10.0
 """Seconds for which a call stands still: longer than a lease."""
 AGAIN = {Fault.DIE_BEFORE: 1, Fault.DIE_AFTER: 1, Fault.HANG: 3}
 """How often a body may run once more because of a fault; a keeper that hangs misses more than one lease."""
-ONE_IN = {"memory": 1, "sqlite": 1, "redis": 3, "mongo": 40, "servers": 2, "stream": 4, "kinesis": 6, "memory+sqlite": 4}
+ONE_IN = {
+    "memory": 1,
+    "sqlite": 1,
+    "redis": 3,
+    "mongo": 40,
+    "servers": 2,
+    "stream": 4,
+    "kinesis": 6,
+    "memory+sqlite": 4,
+}
 """Of so many calls each fault strikes one; together, faults strike all. Parts of several servers make many calls."""
 OFTEN = {
     "barrier.due": 6,

@@ -15,7 +15,17 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.servers import answers, folder, free_port, made_data, missing, mongo_command, postgres_binaries, read, started
+from tests.servers import (
+    answers,
+    folder,
+    free_port,
+    made_data,
+    missing,
+    mongo_command,
+    postgres_binaries,
+    read,
+    started,
+)
 
 __all__ = ["Server", "mongo", "postgres", "redis"]
 
