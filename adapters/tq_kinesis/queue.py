@@ -47,8 +47,8 @@ class KinesisQueue(MessageQueue):
 
     A store stands beside it: for what is due later, for retries, for outcomes. Reading begins with the first claim, and
     goes on as claims come: a worker that claims nothing reads nothing, so that nothing piles up. What one stream
-    carries should be served by all of its workers; a queue that some of them do not serve, or that is paused, holds up
-    the shards in which its tasks stand.
+    carries should be served by all of its workers: tasks of a queue that the reader of their shard does not serve go to
+    the store after a while. A queue that is paused holds up the shards in which its tasks stand.
 
     Args:
         stream: its name, or all settings.
@@ -178,7 +178,7 @@ class KinesisQueue(MessageQueue):
             left = claim.after(taken)
             if left.limit <= 0:
                 break
-            taken += readers[(self._first + number) % len(readers)].take(left)
+            taken += readers[(self._first + number) % len(readers)].take(left, self._paused)
         return taken
 
     async def _look(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from tq.clock import Clock
 from tq.errors import BackendError, BackendUnavailableError, WireError
@@ -163,7 +163,8 @@ class ShardReader:
             messages = tuple([it if it.lane else it._replace(lane=lane) for it in messages])
         past = [self.hold.note.past(found.position, number) for number in range(len(messages))]
         line = found.key if ordered else ""
-        self.window.add(found.position, messages, size=len(found.data), line=line, past=past)
+        now = self._clock.monotonic()
+        self.window.add(found.position, messages, size=len(found.data), line=line, past=past, now=now)
 
     def _unreadable(self, found: Found) -> Message:
         """Return what stands for a record that is none of ours: whoever runs it finds out, and buries it (D-69)."""
@@ -172,7 +173,7 @@ class ShardReader:
 
     # --- handing out --------------------------------------------------------------------------------------------------
 
-    def take(self, claim: Claim) -> list[Delivery]:
+    def take(self, claim: Claim, paused: Container[str]) -> list[Delivery]:
         """Hand out what may be."""
         if self.leaving_since is not None or not self.hold.live:
             return []
@@ -180,7 +181,7 @@ class ShardReader:
         for slot in self.window.take_back(now):
             self._crashed += 1
             self._crashed_types.add(slot.message.type)
-        return self.window.take(claim, now)
+        return self.window.take(claim, now, paused=paused, patience=self._settings.stranger_after)
 
     def settle(self, slot: Slot) -> bool:
         """End a message."""

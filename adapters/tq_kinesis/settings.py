@@ -57,6 +57,8 @@ class KinesisSettings:
     """Tries for a record that the stream does not take."""
     on_failure: Literal["park_key", "skip"] = "park_key"
     """Whether tasks wait for an earlier one of their key that is to be retried, or are run meanwhile."""
+    stranger_after: float = 30.0
+    """Seconds after which a task of a queue that is not served where its shard is read goes to the store."""
     redelivery: float = 86_400.0
     """Seconds for which the stream keeps records: after a loss of checkpoints it delivers them all again."""
     timeout: float = 10.0
@@ -66,7 +68,15 @@ class KinesisSettings:
         for name in ("stream", "group"):
             if not getattr(self, name):
                 raise InvalidInputError(name, getattr(self, name), "give a name")
-        for name in ("lease", "read_interval", "poll_interval", "list_interval", "timeout", "redelivery"):
+        for name in (
+            "lease",
+            "read_interval",
+            "poll_interval",
+            "list_interval",
+            "timeout",
+            "stranger_after",
+            "redelivery",
+        ):
             seconds(name, getattr(self, name), zero=False)
         seconds("hand_over", self.hand_over)
         for name in ("window_records", "window_bytes", "record_size", "together", "attempts"):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ class Slot:
     """Its place within the record."""
     message: Message
     line: tuple[str, str]
+    since: float
+    """When it was read, on the monotonic clock."""
     handed_out: int
     crashes: int
     solo_crashes: int
@@ -132,6 +134,7 @@ class Window:
         size: int = 0,
         line: str = "",
         past: Sequence[Past] = (),
+        now: float = 0.0,
     ) -> None:
         """Take in a record, behind all that came before; one without messages has ended."""
         record = _Record(position, len(messages), size)
@@ -141,7 +144,7 @@ class Window:
             before = past[number] if past else Past()
             # The same message may stand in a shard twice; two deliveries of one id must never be out at once.
             key = (line, "") if line else ("", message.id)
-            slot = Slot(self._next, record, number, message, key, *before)
+            slot = Slot(self._next, record, number, message, key, now, *before)
             self._next += 1
             self._slots[slot.index] = slot
             others = self._lines.setdefault(key, deque())
@@ -174,8 +177,14 @@ class Window:
 
     # --- handing out --------------------------------------------------------------------------------------------------
 
-    def take(self, claim: Claim, now: float) -> list[Delivery]:
-        """Hand out what may be, under the claim's token, after taking back what ran out of its lease."""
+    def take(
+        self, claim: Claim, now: float, *, paused: Container[str] = (), patience: float = math.inf
+    ) -> list[Delivery]:
+        """Hand out what may be, under the claim's token, after taking back what ran out of its lease.
+
+        What is of no queue that is asked for waits. If after `patience` seconds nobody has asked, it is handed out all
+        the same: whoever does not know it moves it to the store, where it holds up nobody. Not so a paused queue.
+        """
         self.take_back(now)
         taken: list[Delivery] = []
         came: Counter[tuple[str, str]] = Counter()
@@ -185,7 +194,9 @@ class Window:
             slot = self._slots[index]
             kind = (slot.message.queue, slot.message.type)
             cap = claim.caps.get(kind)
-            if (kind[0] and kind[0] not in claim.queues) or (cap is not None and came[kind] >= cap):
+            strange = kind[0] not in claim.queues and bool(kind[0])
+            waits = strange and (kind[0] in paused or now - slot.since < patience)
+            if waits or (cap is not None and came[kind] >= cap):
                 skipped.append(index)
                 continue
             came[kind] += 1

@@ -291,3 +291,30 @@ async def test_a_long_task_moves_to_the_store_and_frees_the_checkpoint(clock: Cl
     assert row.checkpoint == str(last)
     await until(clock, 400.0, lambda: 0 in done)
     await worker.stop()
+
+
+@pytest.mark.spec("D-32")
+async def test_a_task_that_the_reader_of_its_shard_does_not_serve_is_left_to_who_does(clock: Clock) -> None:
+    crew, done = Crew(clock), list[str]()
+    here, there = TaskQueuesManager(), TaskQueuesManager()
+    here.queue("elsewhere")
+
+    @here.task("step")
+    async def step(name: str) -> None:
+        done.append(name)
+
+    @there.task("step", queue="elsewhere")
+    async def other(name: str) -> None:
+        done.append(name)
+
+    worker = await crew.worker(here)
+    await worker.handler.add_tasks([Task(type="step", queue_id="elsewhere", payload="strange")])
+    await worker.handler.add_tasks([Task(type="step", payload=f"{number}") for number in range(3)])
+    await clock.sleep(60.0)
+    assert sorted(done) == ["0", "1", "2"]
+    (view,) = worker.queue.shards()
+    assert (view.records, view.checkpoint.isdigit()) == (0, True)
+    second = await crew.worker(there)
+    await until(clock, 120.0, lambda: "strange" in done)
+    for one in (worker, second):
+        await one.stop()

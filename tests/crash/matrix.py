@@ -29,7 +29,7 @@ from tq.testing import (
 )
 from tq.testing.supervisor import Supervisor
 
-__all__ = ["ONE_IN", "Case", "Result", "play", "strike"]
+__all__ = ["NOT_PLAYED", "ONE_IN", "Case", "Result", "play", "strike"]
 
 LONGEST = 1200.0
 """Seconds within which everything must be quiet, whatever went wrong."""
@@ -73,6 +73,10 @@ OFTEN = {
     "parts.find": 3,
 }
 """Calls that come again and again, whether or not anything is to be done; so many of each are struck."""
+
+
+NOT_PLAYED = {("kinesis", "reconciling")}
+"""Who ends a member there claims from a queue that the workers do not serve; on a stream, shards have one reader."""
 
 
 class Case(NamedTuple):
