@@ -8,8 +8,6 @@ import pytest
 from tq.model import ShardLease
 from tq_kinesis.assign import Sightings, assign
 
-pytestmark = pytest.mark.spec("D-78", "REB-01")
-
 
 def lease(shard: int, owner: str = "") -> ShardLease:
     return ShardLease("s", f"shard-{shard:03}", owner=owner)
@@ -31,6 +29,7 @@ def test_what_is_free_is_shared_without_a_quarrel() -> None:
     assert sorted(it for got in taken.values() for it in got) == free
 
 
+@pytest.mark.spec("D-78", "REB-01")
 def test_what_is_free_goes_to_whoever_has_least() -> None:
     free = [lease(number) for number in range(90, 93)]
     leases = owned(a=3, b=1)
@@ -66,6 +65,7 @@ def test_nobody_gives_up_while_what_is_free_makes_it_even() -> None:
     assert assign("a", owned(a=4), [lease(9)], ["a", "b"]).give_up
 
 
+@pytest.mark.spec("D-78", "REB-01")
 @pytest.mark.parametrize("seed", range(30))
 def test_rounds_end_in_balance_with_no_more_moves_than_needed(seed: int) -> None:
     chance = Random(seed)

@@ -9,8 +9,6 @@ from tq.model import ShardLease
 from tq_kinesis.hold import Hold
 from tq_kinesis.position import ENDED
 
-pytestmark = pytest.mark.spec("D-70")
-
 LEASE = 10.0
 ROW = ShardLease("s", "shard-1", owner="me")
 
@@ -31,6 +29,7 @@ async def test_writing_anything_renews(clock: Clock) -> None:
     assert (row, row.checkpoint, row.counter) == (hold.row, "4", 5)
 
 
+@pytest.mark.spec("D-70")
 async def test_what_somebody_else_has_changed_is_lost_at_once_and_for_good(clock: Clock) -> None:
     leases = MemoryShardLeases(clock=clock)
     hold = await held(leases, clock)
@@ -43,6 +42,7 @@ async def test_what_somebody_else_has_changed_is_lost_at_once_and_for_good(clock
     assert list(await leases.list("s")) == [theirs]
 
 
+@pytest.mark.spec("D-70")
 async def test_what_was_not_renewed_for_a_lease_is_lost_though_nobody_came(clock: Clock) -> None:
     leases = MemoryShardLeases(clock=clock)
     hold = await held(leases, clock)

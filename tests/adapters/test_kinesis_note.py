@@ -5,8 +5,6 @@ import pytest
 from tq_kinesis.note import BOUNDS, Note
 from tq_kinesis.window import Past
 
-pytestmark = pytest.mark.spec("D-66")
-
 
 def died(note: Note) -> Note:
     return note.inherited(died=True)
@@ -23,6 +21,7 @@ def test_a_text_that_is_no_note_counts_nothing(text: str) -> None:
     assert Note.read(text) == Note()
 
 
+@pytest.mark.spec("D-66")
 def test_a_death_counts_for_what_may_have_been_handed_out() -> None:
     note = died(Note(seen="20"))
     assert note.past("19", 0) == note.past("20", 3) == Past(1, 1, 0)
@@ -49,6 +48,7 @@ def test_a_reader_that_handed_nothing_out_leaves_no_trace() -> None:
     assert died(Note()) == Note()
 
 
+@pytest.mark.spec("D-66")
 def test_only_what_ran_alone_dies_alone() -> None:
     note = died(Note(seen="20", alone=("7/1",)))
     assert note.past("7", 1) == Past(1, 1, 1)

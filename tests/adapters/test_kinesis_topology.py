@@ -6,8 +6,6 @@ from tq.model import ShardLease
 from tq_kinesis.position import ENDED, HORIZON, iterator_after, since, up_to
 from tq_kinesis.topology import Shard, forgotten, is_readable, unknown
 
-pytestmark = pytest.mark.spec("D-71")
-
 SPLIT = [Shard("0", closed=True), Shard("1", ("0",)), Shard("2", ("0",)), Shard("3")]
 MERGED = [Shard("0", closed=True), Shard("1", closed=True), Shard("2", ("0", "1"))]
 
@@ -33,6 +31,7 @@ def test_from_an_instant_what_was_closed_by_then_is_left_out_for_good() -> None:
     assert all(is_readable(row, found) for row in found.values())
 
 
+@pytest.mark.spec("D-71")
 def test_children_begin_where_their_parents_end() -> None:
     start = since(7.0)
     before = rows(lease("0", start), lease("3", start))
@@ -45,6 +44,7 @@ def test_two_generations_that_came_between_two_looks_are_both_found() -> None:
     assert [it.shard for it in found] == ["1", "2"]
 
 
+@pytest.mark.spec("D-71")
 @pytest.mark.parametrize("ended", [(), ("0",), ("1",), ("0", "1")])
 def test_after_a_merge_both_parents_have_to_end(ended: tuple[str, ...]) -> None:
     found = rows(*unknown("s", MERGED, {}, HORIZON))

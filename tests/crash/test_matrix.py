@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.homes import HOMES
+from tests.crash.homes import EVERY
 from tests.crash.matrix import NOT_PLAYED, ONE_IN, Case, play, strike
 from tests.crash.scenarios import SCENARIOS
 from tq.testing import Fault, run_virtual
 
 
-PLAYED = [(home, scenario) for home in HOMES for scenario in SCENARIOS if (home, scenario) not in NOT_PLAYED]
+PLAYED = [(home, scenario) for home in EVERY for scenario in SCENARIOS if (home, scenario) not in NOT_PLAYED]
 
 
 @pytest.fixture(autouse=True)
