@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MongoBarrier"]
 
 _HIDDEN = {"members": 0}
+_BORN = {"unborn": {"$exists": False}}
 
 
 class MongoBarrier(FlowBarrierProvider):
@@ -39,7 +40,7 @@ class MongoBarrier(FlowBarrierProvider):
 
     async def init_barrier(self, flows: Sequence[Flow]) -> list[FlowState]:
         await insert_flows(self._database, flows)
-        states = await self.get([flow.id for flow in flows])
+        states = await self._by_id({"_id": {"$in": [flow.id for flow in flows]}})
         return [states[flow.id] for flow in flows]
 
     async def batch_decrement_and_check(self, marks: Sequence[Mark]) -> list[FlowState]:
@@ -61,8 +62,10 @@ class MongoBarrier(FlowBarrierProvider):
         return None if document is None else flows.missing(document)
 
     async def get(self, flow_ids: Sequence[str]) -> dict[str, FlowState]:
-        found = await self._flows.find({"_id": {"$in": list(flow_ids)}}, fields=_HIDDEN)
-        return {it["_id"]: flows.state_of(it) for it in found}
+        return await self._by_id({"_id": {"$in": list(flow_ids)}, **_BORN})
+
+    async def _by_id(self, query: dict[str, Any]) -> dict[str, FlowState]:
+        return {it["_id"]: flows.state_of(it) for it in await self._flows.find(query, fields=_HIDDEN)}
 
     async def get_step_results(self, flow_id: str, after: int = -1, limit: int = 1000) -> Sequence[StepResult]:
         return await self._marks.results(flow_id, after, limit)
@@ -70,7 +73,7 @@ class MongoBarrier(FlowBarrierProvider):
     async def list(
         self, *, active: bool | None = None, after: tuple[float, str] | None = None, limit: int = 100
     ) -> Sequence[FlowState]:
-        query: dict[str, Any] = {}
+        query: dict[str, Any] = dict(_BORN)
         if active is not None:
             query["open"] = True if active else {"$ne": True}
         if after is not None:
@@ -112,10 +115,10 @@ class MongoBarrier(FlowBarrierProvider):
         await self.backend.close()
 
 
-async def insert_flows(database: Database, given: Sequence[Flow], by: str = "") -> list[int]:
+async def insert_flows(database: Database, given: Sequence[Flow], by: str = "", entry: str = "") -> list[int]:
     """Store flows that are new; return the places of those whose id is there."""
     now = await database.now()
-    return await database.flows.insert([flows.new_flow(flow, now, by) for flow in given])
+    return await database.flows.insert([flows.new_flow(flow, now, by, entry) for flow in given])
 
 
 async def confirm(database: Database, joins: Sequence[tuple[str, int]]) -> None:

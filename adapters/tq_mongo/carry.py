@@ -106,23 +106,34 @@ class Carrier:
         await self._ledger.put_outgoing([it for effects in every for it in effects.outgoing])
 
     async def _begin_flows(self, entries: Sequence[Entry], brought: Brought) -> list[Document]:
-        """Store flows, and return them; of one that is there already, nothing that comes with it counts (D-52)."""
+        """Store flows, unborn, and return them; of one that is there, nothing that comes with it counts (D-52)."""
         begun: list[Document] = []
+        keys = {entry.key for entry in entries}
         for entry in entries:
-            given = entry.effects.flows
-            if not given:
-                continue
-            taken = [given[place].id for place in await insert_flows(self._database, given, entry.key)]
-            found = await self._database.flows.find(
-                {"_id": {"$in": [flow.id for flow in given]}}, fields={"members": 0}
-            )
-            there = {it["_id"]: it for it in found}
-            others = [id for id in taken if id in there and there[id]["born"] != entry.key]
-            if others:
-                brought.known.extend(flows.state_of(there[id]) for id in others)
-                entry.effects = entry.effects.without_flows(others)
-            begun += [it for it in found if it["_id"] not in others]
+            left = entry.effects.flows
+            while left:
+                taken = {left[place].id for place in await insert_flows(self._database, left, entry.key, entry.id)}
+                ids = [flow.id for flow in left]
+                found = await self._database.flows.find({"_id": {"$in": ids}}, fields={"members": 0})
+                others = [it for it in found if it["_id"] in taken and it.get("born") != entry.key]
+                begun += [it for it in found if it not in others]
+                waiting = [it for it in others if flows.hidden(it, entry.key) and it["born"] not in keys]
+                known = [it for it in others if it not in waiting]
+                brought.known.extend(flows.state_of(it) for it in known)
+                entry.effects = entry.effects.without_flows([it["_id"] for it in known])
+                for it in waiting:
+                    await self._help(it)
+                again = {it["_id"] for it in waiting}
+                left = tuple([flow for flow in left if flow.id in again])
         return begun
+
+    async def _help(self, flow: Document) -> None:
+        """Finish what stores a flow: who starts it a second time is told that it is there only when it is."""
+        entries = await self._journal.steal(flow["entry"], flow["born"])
+        if entries:
+            await self.carry(entries)
+        else:  # written by somebody who had been overtaken
+            await self._database.flows.delete({"_id": flow["_id"], "born": flow["born"], "unborn": True})
 
     async def _reopen(self, entries: Sequence[Entry]) -> list[Document]:
         """Open next generations of flows, return these, and revive the members that they miss."""
@@ -175,13 +186,14 @@ class Carrier:
         marks: defaultdict[str, list[tuple[Mark, bool]]] = defaultdict(list)
         verdicts: defaultdict[str, list[tuple[Verdict, str]]] = defaultdict(list)
         touching: dict[str, Entry] = {}
+        stored = {flow.id: entry for entry in entries for flow in entry.effects.flows}
         for entry in entries:
             for mark in entry.effects.marks:
                 marks[mark.flow_id].append((mark, entry.ending is not None))
-                touching.setdefault(mark.flow_id, entry)
+                touching.setdefault(mark.flow_id, stored.get(mark.flow_id, entry))
             for flow_id, verdict, reason in entry.effects.verdicts:
                 verdicts[flow_id].append((verdict, reason))
-                touching.setdefault(flow_id, entry)
+                touching.setdefault(flow_id, stored.get(flow_id, entry))
         if not touching:
             return []
         steps = {
@@ -224,13 +236,21 @@ class Carrier:
         lost = [entry for entry in fresh if held.get(entry.key) != entry.token]
         gone = [entry.key for entry in lost if entry.key not in held]
         await self._tasks.delete({"born": {"$in": gone}, "state": "unborn"})
+        await self._database.flows.delete({"_id": {"$in": starting(lost)}, "born": {"$in": gone}, "unborn": True})
         return [entry for entry in entries if entry not in lost]
 
     async def _let_go(self, entries: Sequence[Entry]) -> None:
-        """Let what was brought forth run."""
+        """Let what was brought forth be seen, and run."""
         keys = [entry.key for entry in entries if may_bear(entry.effects)]
         if not keys:
             return
+
+        def let_go(document: Document) -> Document:
+            if document.get("born") in keys:
+                flows.let_go(document)
+            return document
+
+        await swap(self._database.flows, starting(entries), let_go, fields={"members": 0})
         unborn = {"born": {"$in": keys}, "state": "unborn"}
         free = {"$unset": {"born": ""}, "$inc": {"version": 1}}
         await self._tasks.update({**unborn, "lane": {"$exists": False}}, {"$set": {"state": "waiting"}, **free})
@@ -238,6 +258,11 @@ class Carrier:
         if lanes:
             await self._tasks.update(unborn, {"$set": {"state": "behind"}, **free})
             await self._lanes.pass_on(lanes)
+
+
+def starting(entries: Iterable[Entry]) -> list[str]:
+    """Return the flows that these endings start."""
+    return [flow.id for entry in entries for flow in entry.effects.flows]
 
 
 def may_bear(effects: Effects) -> bool:

@@ -7,7 +7,8 @@ succeeded, failed, verdict, reason, trigger, closed_at, opened_at, confirmed, sp
 open             True, or left out
 due              when something is to be done: at its deadline, or at once; left out where nothing is
 late             how many successes came after the verdict, about
-born, closed_by  the endings that stored and that closed it
+closed_by        the ending that closed it
+unborn           that the ending which stores it (`born`, `entry`) is still being carried out: nobody sees it
 
 What members brought stands in documents of their own (`marks`), so that no flow grows towards the server's limit.
 """
@@ -27,7 +28,9 @@ __all__ = [
     "close",
     "confirm",
     "counts",
+    "hidden",
     "join_of",
+    "let_go",
     "missing",
     "new_flow",
     "recorded",
@@ -41,8 +44,8 @@ _CODES = {StepStatus.SUCCESS: 1, StepStatus.FAIL: 2, StepStatus.CANCELLED: 3}
 _STATUSES = {code: status for status, code in _CODES.items()}
 
 
-def new_flow(flow: Flow, now: float, by: str = "") -> Document:
-    """Return the document of a flow; one of no members is closed by this."""
+def new_flow(flow: Flow, now: float, by: str = "", entry: str = "") -> Document:
+    """Return the document of a flow; one of no members is closed by this. `by` and `entry` let it be unborn."""
     document: Document = {
         "_id": flow.id,
         "version": 1,
@@ -63,8 +66,9 @@ def new_flow(flow: Flow, now: float, by: str = "") -> Document:
         "failed": 0,
         "trigger": -1,
         "opened_at": instant(flow.started_at),
-        "born": by,
     }
+    if by:
+        document |= {"unborn": True, "born": by, "entry": entry}
     _decide(document, now, by)
     return document
 
@@ -116,6 +120,8 @@ def _look(document: Document) -> None:
     untidy = not is_open and cancels and not document.get("tidied")
     document.pop("open", None)
     document.pop("due", None)
+    if document.get("unborn"):
+        return
     if is_open:
         document["open"] = True
     if unspread or untidy or (not is_open and not document.get("confirmed")):
@@ -153,6 +159,18 @@ def close(document: Document, verdict: Verdict, reason: str, now: float, by: str
         document |= {"closed_by": by, "confirmed": True}
     _look(document)
     return True
+
+
+def let_go(document: Document) -> None:
+    """Let everybody see a flow, now that everything which came with it is written."""
+    for name in ("unborn", "born", "entry"):
+        document.pop(name, None)
+    _look(document)
+
+
+def hidden(document: Document, by: str) -> bool:
+    """Tell whether a flow is not there yet, but for the ending that stores it."""
+    return bool(document.get("unborn")) and document["born"] != by
 
 
 def confirm(document: Document, generation: int) -> None:

@@ -65,13 +65,14 @@ class Marks:
             step = steps[document["_id"]]
             marks = [(_as_stored(document, mark, stored), fenced) for mark, fenced in _counting(document, step)]
             done = flows.settle(document, marks, now, step.by)
-            for verdict, reason in () if _is_over(document, step) else step.verdicts:
+            late = _is_over(document, step) or flows.hidden(document, step.by)
+            for verdict, reason in () if late else step.verdicts:
                 done = flows.close(document, verdict, reason, now, step.by) or done
             closed[document["_id"]] = done
             return document
 
         found = await swap(self._flows, steps, settle, prepare=prepare)
-        known = {id: it for id, it in found.items() if it is not None}
+        known = {id: it for id, it in found.items() if it is not None and not flows.hidden(it, steps[id].by)}
         return known, [id for id in known if closed[id]]
 
     async def reopen(self, again: Reopen, by: str = "") -> Document | None:
@@ -98,7 +99,7 @@ class Marks:
     async def results(self, flow_id: str, after: int, limit: int) -> list[StepResult]:
         """Return recorded members with a larger index, by index."""
         document = await self._flows.one(flow_id)
-        if document is None:
+        if document is None or flows.hidden(document, ""):
             return []
         indexes = [index for index in flows.recorded(document) if index > after][: max(limit, 0)]
         found: list[StepResult] = []
@@ -110,6 +111,8 @@ class Marks:
 
 
 def _counting(document: Document, step: Step) -> Iterable[tuple[Mark, bool]]:
+    if flows.hidden(document, step.by):
+        return
     for mark, held in step.marks:
         fenced = held and not _is_over(document, step)
         if flows.counts(document, document["members"], mark, fenced=fenced):
