@@ -13,6 +13,7 @@ from tests.stories.flows import Stage, barrier, steps
 from tests.stories.homes import Home
 from tq import Actions, FlowStep, Join, Task, TaskHandler, connect
 from tq.errors import InvalidInputError, UnknownFlowError
+from tq.flow import Reconciler
 from tq.ids import flow_id
 from tq.model import Batch, Claim, Hop
 from tq.ports import Backend
@@ -73,6 +74,36 @@ async def halting(backend: Backend, at: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(backend, "commit", slow)
     yield halted
     monkeypatch.undo()
+
+
+async def test_others_have_their_turn_while_a_wide_flow_is_started_and_spread(
+    url: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred thousand steps in one go would block the loop for seconds, and with it all that has a deadline."""
+    wide, turns, between = Wide(5_000), 0, list[int]()
+
+    async def watching() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with harness(wide.executors, url=url, clock=clock) as h:
+        commit = h.handler.backend.commit
+
+        async def noting(batch: Batch, claim: Claim | None = None) -> Hop:
+            if any(it.chunks or it.spreads for it in batch.effects):
+                between.append(turns)
+            return await commit(batch, claim)
+
+        monkeypatch.setattr(h.handler.backend, "commit", noting)
+        watch = asyncio.create_task(watching())
+        await h.handler.start_flow(wide.members(), join=Join("count"))
+        assert between[0] >= 9, "between any five hundred steps that were checked"
+        await Reconciler(h.handler.backend, clock).tick_due()
+        watch.cancel()
+        assert len(between) == 20, "ten chunks, written and spread"
+        assert len(set(between)) == 20, "and others had their turn between any two of them"
 
 
 @pytest.mark.parametrize("by", ["executor", "handler"])

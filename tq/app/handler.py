@@ -35,7 +35,7 @@ from tq.runner.door import whole
 from tq.runner.events import Events
 from tq.runner.options import ExecutorOptions
 from tq.runner.registry import TaskQueuesManager
-from tq.runner.request import flow_request
+from tq.runner.request import flow_request_in_turns
 from tq.runner.settings import WorkerOptions, WorkerSettings
 from tq.runner.worker import LAST_GRACE
 
@@ -285,7 +285,9 @@ class TaskHandler:
         id = new_id(self.clock.now()) if (key := options.get("key")) is None else flow_id("handler", 0.0, 0, key)
         if log_context is not None:
             log_context = self._intake.log_context(log_context, "log_context", f"flow {id}")
-        request = flow_request(self._intake, id, steps, join, options, log_context=log_context)
+        request = await flow_request_in_turns(
+            self._intake, id, steps, join, options, log_context=log_context, turn=lambda: self.clock.sleep(0)
+        )
         if key is not None:
             await self._producer.forget_former(request)
         added = await self._producer.start(request, connection)

@@ -16,6 +16,7 @@ from tq.flow import stream_results
 from tq.ids import child_id, is_new, new_id
 from tq.logcontext import check_log_context, merge
 from tq.model import FlowStep, Join, Member, Message, Task
+from tq.model.named import make
 from tq.model.task import amended
 from tq.ports import FlowBarrierProvider
 from tq.runner.door import MAX_PAYLOAD, MAX_RESULT, dump_plain
@@ -146,15 +147,18 @@ class Intake:
 
     def member(self, step: FlowStep) -> Member:
         """Check a step of a flow."""
-        self.check_queue("step.queue", step.queue)
         registration = self._executors.get_executor(step.queue, step.type)
+        if registration is None:
+            self.check_queue("step.queue", step.queue)
         payload = _payload(registration, step.payload)
         key = step.partition_key
         if registration is not None and registration.keyed:
             as_task = Task[Any](type=step.type, queue_id=step.queue, entity=step.entity)
             key = registration.partition_key(as_task, payload) or key
         wait = None if step.retry_after is None else seconds("step.retry_after", step.retry_after)
-        return Member(step.type, step.queue, payload, step.entity, step.retries, wait, key)
+        # orjson writes into a page that it then cuts: kept as it is, a hundred thousand of them hold 400 MB.
+        payload = bytes(memoryview(payload))
+        return make(Member, (step.type, step.queue, payload, step.entity, step.retries, wait, key))
 
     def check_join(self, join: Join) -> None:
         """Refuse a flow that could never join (D-49)."""

@@ -117,6 +117,7 @@ class Producer:
         parts, seal = split_wide(effects)
         for part in parts:
             await self._commit(part, connection)
+            await self._clock.sleep(0)
         await self._events.task_scheduled(seal.messages)
         hop = await self._commit(seal, connection)
         for state in hop.known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from tq.codec import dumps, loads
@@ -34,10 +35,10 @@ class About(NamedTuple):
 
 def describe(request: FlowRequest, log_context: Mapping[str, str], made_by: str) -> bytes:
     """Return what `about` reads; the digest, and the hand-out that made it, tell a second start from a repeated one."""
-    types = [member.type for member in request.members]
+    types = map(attrgetter("type"), request.members)
     words: dict[str, object] = {"policy": request.policy.words, "digest": request.digest, "made_by": made_by}
-    if len(types) <= LISTED:
-        words["types"] = types
+    if len(request.members) <= LISTED:
+        words["types"] = list(types)
     else:
         words["type_counts"] = dict(Counter(types))
     if request.entity is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from functools import partial
+from operator import attrgetter
+from typing import Any, overload
 
 from tq.clock import to_datetime
 from tq.codec import dumps, message_of
@@ -15,6 +18,7 @@ from tq.model import (
     Ended,
     Flow,
     FlowRequest,
+    Member,
     Message,
     Task,
 )
@@ -43,10 +47,9 @@ def plan_flow(request: FlowRequest, *, now: float, origin: Task[Any] | None, par
     """
     deadline = _deadline(request, now, parent)
     meta = _flow_meta(request, deadline)
-    messages = _members(request, meta, request.log_context, now)
     flow = Flow(
         id=request.id,
-        total=len(messages),
+        total=len(request.members),
         allowed=request.policy.allowed,
         needed=request.policy.needed,
         join=_join(request, meta, request.log_context, parent, now),
@@ -57,16 +60,22 @@ def plan_flow(request: FlowRequest, *, now: float, origin: Task[Any] | None, par
         meta=describe(request, request.log_context, _made_by(origin)),
     )
     rows = started_row(request, now)
-    if len(messages) <= WIDTH and sum(len(message.body) for message in messages) <= TOGETHER:
+    make = partial(_member, request, meta, to_datetime(now), now)
+    head = len(make(0).body) - len(request.members[0].payload) if request.members else 0
+    if not _is_wide(request, head):
+        messages = tuple(map(make, range(flow.total)))
         return Effects(messages=messages, flows=(flow,), projections=(*rows, *scheduled_rows(messages, now)))
-    plan = _plan_key(request.id, origin, now)
-    chunks = _chunks(plan, messages, now)
-    return Effects(flows=(replace(flow, chunks=len(chunks), plan=plan),), projections=rows, chunks=chunks)
+    chunks = _chunks(_plan_key(request.id, origin, now), request.members, head, make, now)
+    flow = replace(flow, chunks=len(chunks), plan=chunks[0].plan)
+    return Effects(flows=(flow,), projections=rows, chunks=chunks)
 
 
-def split_wide(effects: Effects) -> tuple[list[Effects], Effects]:
-    """Part the chunks of wide plans, each to be committed by itself and first, from the seal that makes them count."""
-    return [Effects(chunks=(chunk,)) for chunk in effects.chunks], effects._replace(chunks=())
+def split_wide(effects: Effects) -> tuple[Iterator[Effects], Effects]:
+    """Part the chunks of wide plans, each to be committed by itself and first, from the seal that makes them count.
+
+    Each is made when it is asked for: its messages are a moment's work, and those of the whole plan seconds'.
+    """
+    return (Effects(chunks=(chunk.whole(),)) for chunk in effects.chunks), effects._replace(chunks=())
 
 
 def _deadline(request: FlowRequest, now: float, parent: Ended | None) -> float | None:
@@ -95,30 +104,19 @@ def _metadata(meta: Mapping[str, Any], log_context: Mapping[str, str]) -> dict[s
     return {"flow_meta": meta, "log_context": dict(log_context)} if log_context else {"flow_meta": meta}
 
 
-def _members(
-    request: FlowRequest, meta: Mapping[str, Any], log_context: Mapping[str, str], now: float
-) -> tuple[Message, ...]:
-    created_at = to_datetime(now)
-    return tuple(
-        [
-            message_of(
-                Task(
-                    type=member.type,
-                    queue_id=member.queue,
-                    id=step_id(request.id, index),
-                    entity=member.entity,
-                    retries=member.retries,
-                    retry_after=member.retry_after,
-                    partition_key=member.partition_key,
-                    created_at=created_at,
-                ),
-                member.payload,
-                now,
-                metadata=_metadata({**meta, "step_index": index}, log_context),
-            )
-            for index, member in enumerate(request.members)
-        ]
+def _member(request: FlowRequest, meta: Mapping[str, Any], created_at: datetime, now: float, index: int) -> Message:
+    member = request.members[index]
+    task = Task[object](
+        type=member.type,
+        queue_id=member.queue,
+        id=step_id(request.id, index),
+        entity=member.entity,
+        retries=member.retries,
+        retry_after=member.retry_after,
+        partition_key=member.partition_key,
+        created_at=created_at,
     )
+    return message_of(task, member.payload, now, metadata=_metadata({**meta, "step_index": index}, request.log_context))
 
 
 def _join(
@@ -146,10 +144,44 @@ def _made_by(origin: Task[Any] | None) -> str:
     return f"{origin.attempt}.{origin.fence}" if origin is not None else "-"
 
 
-def _chunks(plan: str, messages: tuple[Message, ...], now: float) -> tuple[Chunk, ...]:
+# --- wide plans -------------------------------------------------------------------------------------------------------
+
+
+class _Members(Sequence[Message]):
+    """Messages that are made when they are asked for: those of a hundred thousand members are never there at once."""
+
+    __slots__ = ("_indexes", "_make")
+
+    def __init__(self, make: Callable[[int], Message], indexes: range) -> None:
+        self._make = make
+        self._indexes = indexes
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        found = self._indexes[index]
+        return self._make(found) if isinstance(found, int) else _Members(self._make, found)
+
+
+def _is_wide(request: FlowRequest, head: int) -> bool:
+    """Whether these are more members than one commit carries; each has about `head` bytes beside its payload."""
+    members = request.members
+    return len(members) > WIDTH or sum(head + len(member.payload) for member in members) > TOGETHER
+
+
+def _chunks(
+    plan: str, members: Sequence[Member], head: int, make: Callable[[int], Message], now: float
+) -> tuple[Chunk, ...]:
     """Cut evenly: where a member stands then follows from total and number of chunks (`member_width`)."""
-    largest = max(len(message.body) for message in messages)
-    count = -(-len(messages) // max(1, min(WIDTH, CHUNK // largest)))
-    width = -(-len(messages) // count)
-    starts = range(0, len(messages), width)
-    return tuple([Chunk(plan, number, messages[start : start + width], now) for number, start in enumerate(starts)])
+    total = len(members)
+    largest = head + max(map(len, map(attrgetter("payload"), members)))
+    count = -(-total // max(1, min(WIDTH, CHUNK // largest)))
+    width = -(-total // count)
+    starts = range(0, total, width)
+    spans = [range(start, min(start + width, total)) for start in starts]
+    return tuple([Chunk(plan, number, _Members(make, span), now) for number, span in enumerate(spans)])

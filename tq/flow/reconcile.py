@@ -12,9 +12,10 @@ from tq.model import FlowState, Verdict
 from tq.ports import Backend
 
 from .close import barrier_of, close_flows, dispatch_joins
+from .plan import WIDTH
 from .repair import LOST_AFTER, Repaired, Suspect, repair
 from .results import missing
-from .spread import cancel_members, cancels_members, spread_members
+from .spread import cancel_members, cancels_members, spread_chunk
 from .waiting import end_forgotten, end_told
 
 __all__ = ["Reconciler", "Tick"]
@@ -123,10 +124,13 @@ class Reconciler:
         tick.more |= any(cancels_members(state) for state in closed)
 
     async def _spread(self, state: FlowState, now: float, tick: Tick) -> int:
-        chunks = max(1, self._members // 500)
-        written = await spread_members(self._backend, state, now, chunks)
+        flow, written = state.flow, 0
+        reached = min(state.spread + max(1, self._members // WIDTH), flow.chunks)
+        for number in range(state.spread, reached):
+            written += await spread_chunk(self._backend, state, number, now)
+            await self._clock.sleep(0)  # a server that never waits must not let others wait for all of them
         tick.spread += written
-        tick.more |= state.spread + chunks < state.flow.chunks
+        tick.more |= reached < flow.chunks
         return written
 
     async def _cancel(self, state: FlowState, now: float, tick: Tick) -> int:

@@ -14,7 +14,7 @@ from .plan import WIDTH
 from .results import missing
 from .rows import scheduled_rows
 
-__all__ = ["cancel_members", "cancels_members", "locate", "spread_members"]
+__all__ = ["cancel_members", "cancels_members", "locate", "spread_chunk"]
 
 log = logging.getLogger("tq")
 
@@ -35,28 +35,26 @@ def cancels_members(state: FlowState) -> bool:
     return state.verdict is Verdict.CANCELLED or (state.verdict is not None and state.flow.cancel_siblings)
 
 
-async def spread_members(backend: Backend, state: FlowState, now: float, chunks: int) -> int:
-    """Turn up to `chunks` more chunks of a plan into messages; return how many messages were written.
+async def spread_chunk(backend: Backend, state: FlowState, number: int, now: float) -> int:
+    """Turn one chunk of a plan into messages; return how many were written.
 
     Message and place kept are one commit: whoever comes after a death goes on where this one stopped. Members of a flow
     that is to cancel them are not begun at all.
     """
-    flow, written = state.flow, 0
+    flow = state.flow
     if cancels_members(state):
         await barrier_of(backend).advance(flow.id, spread=flow.chunks)
         return 0
-    for number in range(state.spread, min(state.spread + chunks, flow.chunks)):
-        chunk = await backend.store.chunk(flow.plan, number)
-        if chunk is None:  # its members are found to be lost in their time; the rest of the plan must not wait for them
-            log.error("chunk %d of the plan of flow %s is gone", number, flow.id)
-            await barrier_of(backend).advance(flow.id, spread=number + 1)
-            continue
-        messages = tuple([message._replace(run_at=now) for message in chunk.messages])
-        rows = scheduled_rows(messages, now)
-        effects = Effects(messages=messages, projections=rows, spreads=((flow.id, number + 1),))
-        await backend.commit(Batch(effects=[effects]))
-        written += len(messages)
-    return written
+    chunk = await backend.store.chunk(flow.plan, number)
+    if chunk is None:  # its members are found to be lost in their time; the rest of the plan must not wait for them
+        log.error("chunk %d of the plan of flow %s is gone", number, flow.id)
+        await barrier_of(backend).advance(flow.id, spread=number + 1)
+        return 0
+    messages = tuple([message._replace(run_at=now) for message in chunk.messages])
+    rows = scheduled_rows(messages, now)
+    effects = Effects(messages=messages, projections=rows, spreads=((flow.id, number + 1),))
+    await backend.commit(Batch(effects=[effects]))
+    return len(messages)
 
 
 async def cancel_members(backend: Backend, state: FlowState, now: float, after: int, limit: int) -> Cancelled:

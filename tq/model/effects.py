@@ -6,7 +6,7 @@ add_tasks, services ─▶ Effects ───────────────
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -60,8 +60,13 @@ class Chunk(NamedTuple):
 
     plan: str
     number: int
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
+    """Made when they are asked for, until the chunk is `whole`."""
     at: float
+
+    def whole(self) -> Chunk:
+        """Return the chunk with its messages made, as it is written."""
+        return self._replace(messages=tuple(self.messages))
 
 
 class Outgoing(NamedTuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from tq.clock import seconds
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 MAX_STEPS = 100_000
+PART = 500
+"""Members of one part of a plan's digest."""
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -203,10 +206,26 @@ class FlowRequest:
     worker_id: str = ""
     consumer_id: str = ""
 
+    parts: tuple[bytes, ...] = ()
+    """What `digest_of` says of every `PART` members, where it was asked while they were checked."""
+
     @property
     def digest(self) -> str:
         """The plan in a few characters: two requests with equal ones ask for the same (D-52)."""
-        digest = blake2b(digest_size=12)
-        for part in (self.join, self.policy, self.timeout, self.entity, *self.members):
-            digest.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
+        words = repr((self.join, self.policy, self.timeout, self.entity))
+        digest = blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12)
+        starts = range(0, len(self.members), PART)
+        digest.update(b"".join(self.parts or [digest_of(self.members[start : start + PART]) for start in starts]))
         return digest.hexdigest()
+
+
+def digest_of(members: Sequence[Member]) -> bytes:
+    """Return a digest of some members."""
+    payloads = [member.payload for member in members]
+    words: list[object] = [[len(payload) for payload in payloads]]
+    for name in Member._fields:  # one after the other: mostly one value stands in all of them
+        column = () if name == "payload" else tuple(map(attrgetter(name), members))
+        words.append(column[:1] if len(set(column)) == 1 else column)
+    digest = blake2b(repr(words).encode("utf-8", "surrogatepass"), digest_size=12)
+    digest.update(b"".join(payloads))
+    return digest.digest()

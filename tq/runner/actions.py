@@ -224,7 +224,7 @@ class Actions:
             consumer_id=self.consumer_id,
         )
         before = attempt.flows.setdefault(request.id, request)
-        if before.digest != request.digest:
+        if before is not request and before.digest != request.digest:
             self.log.warning(
                 "flow %s was started already under key %r, with another plan; nothing changes", request.id, name
             )

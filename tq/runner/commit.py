@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 
 from tq.clock import Clock
-from tq.errors import BackendError, ContentRefusedError, DatabaseGoneError
-from tq.model import NO_EFFECTS, Batch, Claim, Effects, Hop, Outcome, Receipt, Settlement
+from tq.errors import BackendError, ContentRefusedError, DatabaseGoneError, PayloadError
+from tq.model import NO_EFFECTS, Batch, Chunk, Claim, Effects, Hop, Outcome, Receipt, Settlement
 from tq.ports import Backend
 from tq.runner.execution import Execution
 
@@ -151,11 +151,21 @@ class Committer:
         return culprit.settlement
 
     async def _write_chunks(self, item: Pending) -> None:
-        """Write the chunks of a wide plan ahead of the settlement that seals it."""
+        """Write the chunks of a wide plan ahead of the settlement that seals it.
+
+        Their messages are made here, a chunk at a time, and others have their turn in between: all of them would be
+        more than the memory is for, and seconds in which nothing else moves.
+        """
         effects = item.settlement.effects
         for start in range(0, len(effects.chunks), CHUNKS_AT_ONCE):
-            part = Effects(chunks=effects.chunks[start : start + CHUNKS_AT_ONCE])
-            await self._commit([], [Note(part)], None)
+            made: list[Chunk] = []
+            for chunk in effects.chunks[start : start + CHUNKS_AT_ONCE]:
+                try:
+                    made.append(chunk.whole())
+                except PayloadError as error:
+                    raise ContentRefusedError(str(error)) from error
+                await self._clock.sleep(0)
+            await self._commit([], [Note(Effects(chunks=tuple(made)))], None)
         item.settlement = item.settlement._replace(effects=effects._replace(chunks=()))
 
 

@@ -178,8 +178,8 @@ RECONCILING = (
         "the place is kept before the members are written",
         "tq/flow/spread.py",
         ahead(
-            "        await backend.commit(Batch(effects=[effects]))\n",
-            "        await barrier_of(backend).advance(flow.id, spread=number + 1)\n",
+            "    await backend.commit(Batch(effects=[effects]))\n",
+            "    await barrier_of(backend).advance(flow.id, spread=number + 1)\n",
         ),
         by=story("flows_wide", "a_worker_killed_while_it_spreads_is_followed_by_another[memory]"),
     ),

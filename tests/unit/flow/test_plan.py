@@ -1,15 +1,17 @@
 """What is written when a flow starts."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.flow.doubles import NOW, request_of
-from tq.codec import decode_body, loads, task_of
+from tq.codec import decode_body, loads, message_of, task_of
 from tq.flow import WIDTH, about, plan_flow, split_wide
 from tq.flow.membership import member_width
 from tq.ids import join_id, step_id
 from tq.model import Deferred, Ended, Entity, FlowState, Member, Message, Task, TaskStatus, projection_version
+from tq.model.plan import PART, digest_of
 
 ITEM = Entity("Item", "item-123")
 
@@ -224,6 +226,37 @@ def test_a_wider_plan_goes_into_chunks_in_which_every_member_stands_once(total: 
     for index in range(0, total, 77):
         chunk = effects.chunks[index // member_width(flow)]
         assert step_id("f", index) in {message.id for message in chunk.messages}, "a member is found by arithmetic"
+
+
+def test_the_messages_of_a_wide_plan_are_made_when_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once they would be seconds in which nothing else moves, and memory that nobody has asked for."""
+    made: list[str] = []
+
+    def noting(task: Task[Any], *args: Any, **said: Any) -> Message:
+        made.append(task.id)
+        return message_of(task, *args, **said)
+
+    monkeypatch.setattr("tq.flow.plan.message_of", noting)
+    effects = plan_flow(request_of(10_000), now=NOW, origin=None, parent=None)
+    assert len(made) <= 2, "the join, and one member to see how large they are"
+    made.clear()
+    chunk = effects.chunks[7].whole()
+    assert made == [message.id for message in chunk.messages] == [step_id("f", index) for index in range(3500, 4000)]
+    assert [message.id for message in effects.chunks[7].messages[1:3]] == made[1:3]
+
+
+def test_the_digest_of_a_plan_is_the_same_however_it_was_taken() -> None:
+    request = request_of(1_234)
+    parts = tuple([digest_of(request.members[start : start + PART]) for start in range(0, 1_234, PART)])
+    assert replace(request, parts=parts).digest == request.digest
+    others = [
+        request_of(1_235),
+        replace(request, members=(*request.members[:-1], request.members[-1]._replace(payload=b'{"n":0}'))),
+        replace(request, members=(*request.members[:-1], request.members[-1]._replace(queue="other"))),
+        replace(request, timeout=1.0),
+    ]
+    assert request.digest not in {other.digest for other in others}
+    assert len({other.digest for other in others}) == len(others)
 
 
 def test_large_members_make_small_chunks() -> None:
