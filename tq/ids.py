@@ -10,7 +10,18 @@ import os
 from hashlib import blake2b
 from itertools import count
 
-__all__ = ["child_id", "flow_id", "flow_of", "is_join", "is_new", "join_id", "new_id", "step_id", "step_range"]
+__all__ = [
+    "child_id",
+    "flow_id",
+    "flow_of",
+    "is_join",
+    "is_new",
+    "join_id",
+    "names_member",
+    "new_id",
+    "step_id",
+    "step_range",
+]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
@@ -67,6 +78,14 @@ def step_id(flow: str, index: int) -> str:
 def flow_of(step: str) -> str:
     """Return the flow that the id of a member names; empty, or no flow's id, for ids of another form."""
     return step.rpartition(".")[0]
+
+
+def names_member(id: str) -> bool:
+    """Tell whether an id has the form of those that tq gives to the members and joins of its flows."""
+    flow, _, place = id.partition(".")
+    step, _, generation = place.partition(".")
+    counted = step.isdecimal() and not generation if step != "join" else not generation or generation.isdecimal()
+    return counted and (is_new(flow) or (len(flow) == 32 and not flow.strip("0123456789abcdef")))
 
 
 def step_range(flow: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from tests.stories.flows import Stage, barrier, steps
 from tq import Actions, FlowStep, Join, Task, TaskHandler, TaskQueuesManager, quorum, tolerate
 from tq.errors import InvalidInputError, MissingPortError
+from tq.ids import flow_id
 from tq.memory import MemoryBackend
 from tq.testing import VirtualClock
 from tq.testing.harness import harness
@@ -66,3 +67,22 @@ async def test_without_a_barrier_a_flow_is_refused(clock: VirtualClock) -> None:
     handler = TaskHandler.on(handler.backend, executors, clock=clock)
     with pytest.raises(MissingPortError, match="barrier"):
         await handler.start_flow([FlowStep("step")], join=Join("join"))
+
+
+@pytest.mark.spec("F-23", "INV-05")
+async def test_a_task_cannot_take_the_id_of_a_step_or_of_a_join(url: str, clock: VirtualClock) -> None:
+    """The step would be taken for written already, and its flow would wait for it until it was called lost."""
+    stage = Stage()
+    flow = flow_id("handler", 0, "tonight")
+
+    @stage.executors.executor("parent", retries=0)
+    async def parent(task: Task[Any], actions: Actions) -> None:
+        actions.add_tasks([Task(type="join", id=f"{flow}.1")])
+
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        for id in (f"{flow}.0", f"{flow}.join", f"{flow}.join.1", f"{await stage.start(h.handler, [1])}.0"):
+            with pytest.raises(InvalidInputError, match=r"id is refused.*names a step or a join"):
+                await h.handler.add_tasks([Task(type="join", id=id)])
+        [task_id] = await h.run(parent.task(None))
+        await h.assert_failed(task_id, "names a step or a join")
+        assert await h.add(Task(type="step", queue_id="media", id="order.17")) == ["order.17"]

@@ -70,3 +70,13 @@ def test_a_join_is_told_by_its_id() -> None:
     assert all(ids.is_join(ids.join_id("f", generation)) for generation in (0, 1, 12))
     others = [ids.step_id("f", 0), ids.step_id("join", 0), "join", "f.join.x", "f.joins", "", ids.new_id(0.0)]
     assert not any(ids.is_join(id) for id in others)
+
+
+def test_only_ids_that_tq_makes_for_members_and_joins_name_one() -> None:
+    for flow in (ids.new_id(1.0), ids.flow_id("t", 5.0, 0, "k")):
+        for id in (ids.step_id(flow, 0), ids.step_id(flow, 99_999), ids.join_id(flow, 0), ids.join_id(flow, 3)):
+            assert ids.names_member(id)
+        for id in (flow, f"{flow}.", f"{flow}.a", f"{flow}.join.x", f"{flow}.1.2", f"{flow}x.1", f"x.{flow}.1"):
+            assert not ids.names_member(id)
+    for id in ("order.17", "report.join", "2026.11", ".0", ""):
+        assert not ids.names_member(id)

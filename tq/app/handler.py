@@ -278,7 +278,8 @@ class TaskHandler:
         """Start a flow from outside executors; see `Actions.start_flow`, and `add_tasks` for `connection`.
 
         With `key` the flow's id is derived from it: a second start under the same key changes nothing while the flow
-        is open or remembered; after that it is another flow.
+        is open or remembered; after that it is another flow. All handlers of one namespace share their keys: put into a
+        key what tells its flow from those of others.
         """
         self._producer.check_connection(connection)
         await self._producer.hear()

@@ -13,7 +13,7 @@ from tq.clock import Clock, seconds
 from tq.codec import loads, message_of
 from tq.errors import InvalidInputError, MissingPortError, PayloadError
 from tq.flow import stream_results
-from tq.ids import child_id, is_new, new_id
+from tq.ids import child_id, is_new, names_member, new_id
 from tq.logcontext import check_log_context, merge
 from tq.model import FlowStep, Join, Member, Message, Task
 from tq.model.named import make
@@ -81,6 +81,9 @@ class Intake:
         """Return the JSON of a task's payload, and what its body says otherwise than the task does."""
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] -- users pass anything
             raise InvalidInputError(field, task, "give a Task")
+        if "." in task.id and names_member(task.id):
+            way_out = "give another id: this names a step or a join of a flow; redrive the flow, or retry that task"
+            raise InvalidInputError("id", task.id, way_out)
         said: dict[str, Any] = {}
         if task.id and is_new(task.id):
             said["given"] = True
