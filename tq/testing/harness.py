@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from tq.app.handler import TaskHandler
 from tq.clock import Clock
 from tq.codec import loads
+from tq.errors import ConfigurationError
 from tq.model import FlowState, Record, Task, TaskStatus
 from tq.runner.registry import TaskQueuesManager
-from tq.testing.virtual import VirtualClock
+from tq.testing.virtual import VirtualClock, VirtualLoop
 
 __all__ = ["Harness", "harness"]
 
@@ -109,7 +111,15 @@ async def harness(
     """Open a handler on a backend of its own; `options` are those of `TaskHandler`.
 
     With the default `VirtualClock` it must run on a `VirtualLoop`: the plugin's tests do, `run_virtual` does.
+
+    Raises:
+        ConfigurationError: it does not; nobody would move the clock, and `later` would never return.
     """
     clock = clock or VirtualClock()
+    if clock.virtual and not isinstance(asyncio.get_running_loop(), VirtualLoop):
+        raise ConfigurationError(
+            "the harness runs in virtual time, which only a VirtualLoop has: call pytest with -p tq.testing.plugin, "
+            "run it by tq.testing.run_virtual(…), or give clock=SystemClock() to wait in real time"
+        )
     async with TaskHandler.connect(url, executors, clock=clock, **options) as handler:
         yield Harness(handler, clock)

@@ -2,6 +2,9 @@
 
 Load it with `-p tq.testing.plugin`. Every `async def` test runs on a fresh `VirtualLoop`, or on an ordinary loop under
 the marker `realtime`. A test that passed and left a task, a timer or a call in a thread behind fails (INV-10).
+
+Beside pytest-asyncio a test that says `@pytest.mark.asyncio` is that plugin's; what its mode "auto" takes without such
+a word runs here.
 """
 
 from __future__ import annotations
@@ -46,10 +49,24 @@ def is_realtime(item: pytest.Item) -> bool:
     return item.get_closest_marker("realtime") is not None
 
 
+def is_taken(item: pytest.Item) -> bool:
+    """Tell whether pytest-asyncio marked a test that says nothing of it, nor do its class and its module."""
+    said = [*getattr(getattr(item, "function", None), "pytestmark", ())]
+    above = item.parent.get_closest_marker("asyncio") if item.parent is not None else None
+    marked = item.get_closest_marker("asyncio") is not None
+    return marked and above is None and not any(mark.name == "asyncio" for mark in said)
+
+
+def own_test(test: Callable[..., Any], *, taken: bool) -> Callable[..., Any]:
+    """Return the test itself where pytest-asyncio has wrapped it to run it on a loop of its own."""
+    inner = getattr(test, "__wrapped__", None)
+    return inner if taken and inspect.iscoroutinefunction(inner) else test
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that is a coroutine function; leave all others to pytest."""
-    test = pyfuncitem.obj
+    test = own_test(pyfuncitem.obj, taken=is_taken(pyfuncitem))
     realtime = is_realtime(pyfuncitem)
     drawn = getattr(test, "hypothesis", None)
     if drawn is not None and inspect.iscoroutinefunction(drawn.inner_test):
