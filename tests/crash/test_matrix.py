@@ -14,7 +14,6 @@ from tests.crash.matrix import NOT_PLAYED, ONE_IN, Case, play, strike
 from tests.crash.scenarios import SCENARIOS
 from tq.testing import Fault, run_virtual
 
-
 PLAYED = [(home, scenario) for home in EVERY for scenario in SCENARIOS if (home, scenario) not in NOT_PLAYED]
 
 

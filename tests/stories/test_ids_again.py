@@ -93,6 +93,18 @@ async def test_the_row_of_an_id_tells_of_the_last_task_that_bore_it(url: str, cl
         assert await shown(h, "sync") == (TaskStatus.EXECUTED, None)
 
 
+async def test_an_id_that_is_added_again_while_it_is_known_leaves_the_row_alone(url: str, clock: VirtualClock) -> None:
+    stage = Stage()
+    async with harness(stage.executors, url=url, clock=clock) as h:
+        task = Task[object](type="page", payload=1, id="sync", entity=Entity("User", "7"))
+        await h.add(task)
+        await h.later(1.0)
+        await clock.sleep(10)
+        await h.run(task)
+        assert await shown(h, "sync") == (TaskStatus.EXECUTED, None)
+        assert stage.ran == ["page 1"]
+
+
 async def test_a_flow_under_a_key_that_was_forgotten_runs_all_its_steps_and_its_join(
     url: str, clock: VirtualClock
 ) -> None:

@@ -33,10 +33,14 @@ def projection_version(created_at: float, generation: int, status: TaskStatus) -
     """Return the version of a row: by instant of making, then generation, then scheduled < processing < any ending.
 
     All endings share a rank, so that the first one written wins (INV-07, design 1.5). Of two tasks that had one id
-    after another, the later one has the row. The number is exact as a float, too: milliseconds × 2048 + generation × 4.
+    after another, the later one has the row, once it runs: what is only scheduled for the first time may be an id that
+    was added again, and replaces nothing. The number is exact as a float, too: milliseconds × 2048 + generation × 4.
     """
+    stage = generation * 4 + _RANK.get(status, 2)
+    if not stage:
+        return 0
     made = int(to_datetime(created_at).timestamp() * 1000)  # as a datetime tells it, wherever the instant comes from
-    return made * 2048 + generation * 4 + _RANK.get(status, 2)
+    return made * 2048 + stage
 
 
 class Projection(NamedTuple):

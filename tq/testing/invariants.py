@@ -266,7 +266,7 @@ class _Shown(NamedTuple):
 
     @classmethod
     def of(cls, row: Projection) -> _Shown:
-        stage = row.version - projection_version(row.created_at, 0, TaskStatus.SCHEDULED)
+        stage = row.version - projection_version(row.created_at, 0, TaskStatus.PROCESSING) + 1
         return cls(row.status, stage, _plain(row.result))
 
 

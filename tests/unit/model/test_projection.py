@@ -107,7 +107,9 @@ def test_versions_rise_with_making_then_generation_then_rank_and_endings_share_o
         for made in (NOW, NOW + 0.001)
         for generation in (0, 1, 511)
         for status in (TaskStatus.SCHEDULED, TaskStatus.PROCESSING, TaskStatus.EXECUTED)
+        if (generation, status) != (0, TaskStatus.SCHEDULED)
     ]
+    assert projection_version(NOW, 0, TaskStatus.SCHEDULED) == 0, "it may be an id that is added again"
     assert versions == sorted(set(versions))
     assert all(version == int(float(version)) for version in versions)
     endings = {projection_version(NOW, 0, status) for status in TaskStatus if status.terminal}
