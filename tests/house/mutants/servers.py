@@ -50,7 +50,7 @@ POSTGRES = (
         "an outcome without its lease is written (PostgreSQL)",
         "adapters/tq_postgres/sql/leases.sql",
         (
-            "WHERE m.id = u.id AND m.token = u.token AND m.token <> ''\n        RETURNING u.place, m.lane",
+            "WHERE m.id = u.id AND m.token = u.token AND u.token <> ''\n        RETURNING u.place, m.lane",
             "WHERE m.id = u.id\n        RETURNING u.place, m.lane",
         ),
         by=postgres("a_settlement_that_lost_its_lease_has_no_effect_whatever"),
