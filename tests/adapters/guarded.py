@@ -104,7 +104,7 @@ def redis() -> Generator[Guarded, None, None]:
             "read-only": Trouble(befall=read_only, error=ReadOnlyDatabaseError, way_out="name the primary"),
             "refusing": Trouble(befall=refusing, error=BackendError, way_out="check name and password"),
         }
-        yield Guarded(url=f"{server.url}?", quick={"timeout": 0.3, "poll_interval": 0.5}, troubles=troubles)
+        yield Guarded(url=f"{server.url}?", quick={"timeout": 0.5, "poll_interval": 0.5}, troubles=troubles)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def postgres() -> Generator[Guarded, None, None]:
         }
         yield Guarded(
             url=server.url.replace("postgres@", f"guarded:{SECRET}@") + "?schema=app&",
-            quick={"command_timeout": 0.5, "connect_timeout": 0.5, "poll_interval": 0.5},
+            quick={"command_timeout": 1.5, "connect_timeout": 1.5, "poll_interval": 0.5},
             troubles=troubles,
         )
 

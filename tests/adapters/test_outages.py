@@ -7,7 +7,7 @@ import logging
 import traceback
 import uuid
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ MEMBERS = 60
 HELD = 10
 """Tasks that a worker with five slots may hold: as many run as wait for a slot."""
 TROUBLES = ("killed", "frozen", "full", "read-only", "refusing")
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds within which every call must have ended, whatever the server does."""
 
 
@@ -65,18 +65,19 @@ class Work:
         actions.success(task)
 
 
-async def refused(handler: TaskHandler) -> BackendError:
-    """Return why a task cannot be added."""
+async def refused(handler: TaskHandler, kind: type[BackendError]) -> BackendError:
+    """Return why a task cannot be added, when it is for this reason.
 
-    async def add() -> None:
-        while True:  # what is under way when the trouble begins may still be taken
-            await handler.add_tasks([Task(type="step", payload=-1)])
-
-    with pytest.raises(AddTasksError) as raised:
-        await asyncio.wait_for(add(), PATIENCE)
-    [error] = raised.value.failed.values()
-    assert isinstance(error, BackendError)
-    return error
+    What is under way as the trouble begins may still be taken, or only hear that its connection is gone.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await handler.add_tasks([Task(type="step", payload=-1)])
+            except AddTasksError as raised:
+                [error] = raised.failed.values()
+                if type(error) is kind:
+                    return error
 
 
 @pytest.mark.spec("F-32")
@@ -96,8 +97,7 @@ async def test_workers_go_on_by_themselves_when_the_trouble_is_over(
         await handler.start()
         await work.under_way.wait()
         async with told.befall():
-            await refused(handler)  # it may only hear that its connection is gone
-            error = await refused(handler)
+            error = await refused(handler, told.error)
             ran = len(work.ran)
             await asyncio.sleep(1.0)
             assert len(work.ran) <= ran + HELD or not told.stops, "more ran than what the worker held"
@@ -107,7 +107,6 @@ async def test_workers_go_on_by_themselves_when_the_trouble_is_over(
         [results] = work.joined
         assert [(step["step_index"], step["result"]) for step in results["steps"]] == [(n, n) for n in range(MEMBERS)]
     host = urlsplit(server.url).netloc.rpartition("@")[2]
-    assert type(error) is told.error
     assert host in str(error)
     assert any(words in str(error) for words in told.way_out.split("|"))
     warnings = [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING]
@@ -132,7 +131,8 @@ async def test_a_wrong_password_is_named_as_such_and_never_shown(servers: Mappin
 # --- a line that falls silent -----------------------------------------------------------------------------------------
 
 
-LEASE = 3.0
+LEASE = 6.0
+"""Seconds: half of them are waited for in vain, the rest has to do on a busy machine."""
 
 
 @asynccontextmanager
@@ -172,7 +172,11 @@ async def test_calls_on_a_line_that_fell_silent_end_and_the_next_ones_go_another
         to_server.deafen()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*[backend.queue.locate(["a"]) for _ in range(20)], return_exceptions=True)
-            assert await backend.queue.locate(["a"]) == {}
+            found = None
+            while found is None:  # on a busy machine a new connection may take longer than is waited for here
+                with suppress(BackendUnavailableError):
+                    found = await backend.queue.locate(["a"])
+            assert found == {}
 
 
 @pytest.mark.parametrize("kind", GUARDED)
@@ -219,7 +223,7 @@ async def test_a_worker_whose_clock_is_ten_minutes_off_is_warned_and_keeps_what_
         actions.success(task, task.payload)
 
     url = f"{servers[kind].url}namespace=tq_{uuid.uuid4().hex[:8]}"
-    options: dict[str, Any] = {"backend_options": dict(servers[kind].quick), "lease": 1.0}
+    options: dict[str, Any] = {"backend_options": dict(servers[kind].quick), "lease": 3.0}
     async with (
         TaskHandler.connect(url, executors, **options) as right,
         TaskHandler.connect(url, executors, clock=Wrong(off), **options) as wrong,
@@ -227,7 +231,7 @@ async def test_a_worker_whose_clock_is_ten_minutes_off_is_warned_and_keeps_what_
         began = loop.time()
         at = datetime.now(UTC) + timedelta(seconds=1.5)
         ids = await right.add_tasks(
-            [Task(type="work", payload=3.0), Task(type="work", payload=0.0, execute_at=at, id="later")]
+            [Task(type="work", payload=5.0), Task(type="work", payload=0.0, execute_at=at, id="later")]
         )
         await wrong.start()
         while len(ran) < 1:  # noqa: ASYNC110 -- nothing tells of it
