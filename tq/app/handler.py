@@ -33,10 +33,9 @@ from tq.projection import Feed, ProjectionFold
 from tq.runner.bodies import WITHIN
 from tq.runner.door import whole
 from tq.runner.events import Events
-from tq.runner.options import ExecutorOptions
 from tq.runner.registry import TaskQueuesManager
 from tq.runner.request import flow_request_in_turns
-from tq.runner.settings import WorkerOptions, WorkerSettings
+from tq.runner.settings import WorkerOptions, WorkerSettings, settings_from
 from tq.runner.worker import LAST_GRACE
 
 __all__ = ["TaskHandler"]
@@ -105,7 +104,7 @@ class TaskHandler:
         self.backend, fed = assemble(
             queue=queue, store=store, barrier=barrier, projections=projections, clock=self.clock, remember=kept
         )
-        self.settings = _settings(settings, dict(worker_settings))
+        self.settings = settings_from(settings, dict(worker_settings))
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{new_id(self.clock.now())[-8:]}"
         self.dead = DeadLetters(self.backend, self.clock)
         self._spawner = Spawner()
@@ -135,7 +134,7 @@ class TaskHandler:
             notifications=notifications,
             mode=lifecycle_mode,
             include_payload=include_payload,
-            default_retries=self._default_retries,
+            default_retries=self.executors.default_retries,
             provider=self.backend.queue.name,
         )
         self._manager = async_tasks or AsyncTaskManager()
@@ -191,10 +190,6 @@ class TaskHandler:
         """Return a handler on an open backend, such as `tq.connect(url)` returns; it is not closed with the handler."""
         parts: dict[str, Any] = {"queue": backend.queue, "store": backend.store, "barrier": backend.barrier}
         return cls(executors=executors, clock=clock, **parts, **options)
-
-    def _default_retries(self, queue: str, type: str) -> int:
-        registration = self.executors.get_executor(queue, type)
-        return (registration.options if registration is not None else ExecutorOptions()).retries
 
     def _make_station(self) -> Station:
         return Station(
@@ -328,8 +323,7 @@ class TaskHandler:
     async def run(self, *, signals: bool = True) -> None:
         """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process at once.
 
-        Afterwards the process listens to signals as it did before. Beside a server that has its own idea of them, say
-        `signals=False`, or `start()`, and `stop()` when that server ends.
+        Afterwards signals are heard as before. Beside a server that listens itself: `signals=False`, or `start` and `stop`.
 
         Raises:
             BackendError: whatever else ended the worker; its tasks run elsewhere when their leases have run out.
@@ -404,12 +398,3 @@ class TaskHandler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _settings(settings: WorkerSettings | None, given: dict[str, Any]) -> WorkerSettings:
-    if settings is not None and given:
-        raise ConfigurationError(f"give settings=… or {', '.join(sorted(given))}, not both")
-    unknown = set(given) - set(WorkerSettings.__slots__)
-    if unknown:
-        raise ConfigurationError(f"TaskHandler takes no {', '.join(sorted(unknown))}=…")
-    return settings or WorkerSettings(**given)

@@ -58,6 +58,11 @@ class Endings:
         pending, self.pending = self.pending, []
         return pending
 
+    def take_lost(self) -> list[Execution]:
+        """Return those that others have now, once."""
+        lost, self.lost = self.lost, []
+        return lost
+
     def written(self, pending: Sequence[Pending]) -> None:
         """These are settled for good, or were refused: nobody's leases here."""
         held = self.held

@@ -253,6 +253,11 @@ class TaskQueuesManager:
         """Return the executor of this type on this queue, or None (MGR-03)."""
         return self._executors.get((queue, type))
 
+    def default_retries(self, queue: str, type: str) -> int:
+        """Return how often a task of this type is tried again unless it says so itself."""
+        registration = self.get_executor(queue, type)
+        return (registration.options if registration is not None else ExecutorOptions()).retries
+
     def get_queues(self) -> list[str]:
         """Return the queues that are registered or declared, in the order in which they became known."""
         return list(self._queues)

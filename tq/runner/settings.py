@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from tq.clock import seconds
-from tq.errors import InvalidInputError
+from tq.errors import ConfigurationError, InvalidInputError
 
-__all__ = ["WorkerOptions", "WorkerSettings"]
+__all__ = ["WorkerOptions", "WorkerSettings", "settings_from"]
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -52,3 +52,17 @@ class WorkerSettings:
                 object.__setattr__(
                     self, item.name, seconds(item.name, getattr(self, item.name), zero=item.name == "grace_period")
                 )
+
+
+def settings_from(settings: WorkerSettings | None, given: dict[str, Any]) -> WorkerSettings:
+    """Return whole settings, or those made of single ones.
+
+    Raises:
+        ConfigurationError: both are given, or one that there is not.
+    """
+    if settings is not None and given:
+        raise ConfigurationError(f"give settings=… or {', '.join(sorted(given))}, not both")
+    unknown = set(given) - set(WorkerSettings.__slots__)
+    if unknown:
+        raise ConfigurationError(f"TaskHandler takes no {', '.join(sorted(unknown))}=…")
+    return settings or WorkerSettings(**given)

@@ -145,15 +145,10 @@ class Worker(Service):
         self._next_suspect()
         claim = self._claim()
         if claim is None and not self._endings.pending and not self._notes:
-            await self._note_lost()
+            await self._report.lost(self._endings.take_lost())
             await self._pace.sleep(until_due=self._may_claim)
             return
         await self._hop(claim)
-
-    async def _note_lost(self) -> None:
-        if lost := self._endings.lost:
-            self._endings.lost = []
-            await self._report.lost(lost)
 
     async def _hop(self, claim: Claim | None) -> Hop:
         pending = self._endings.take()
@@ -172,7 +167,7 @@ class Worker(Service):
             self._pace.look_by(self._strangers.until)
         await self._report.written(pending, hop)
         pending.clear()  # what has ended is not to be there while what comes is made: the collector would keep it
-        await self._note_lost()
+        await self._report.lost(self._endings.take_lost())
         if hop.closed:
             self._decided(hop.closed)
         if hop.deliveries:
