@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tq.clock import Clock
 from tq.errors import BackendError
+from tq.lifecycle import OneProcess
 
 from .bell import Bell
 from .client import Client, close, connect
@@ -47,6 +48,7 @@ class Database:
         self._opening: asyncio.Lock | None = None
         self._opened = False
         self._closed = False
+        self._process = OneProcess(self.place)
         self._offset = 0.0
         self._looked = float("-inf")
         self._seq = 0
@@ -80,6 +82,7 @@ class Database:
         """
         if self._closed:
             raise BackendError(f"{self.place} was closed")
+        self._process.check()
         if self._inline is not None:
             return self._inline.run(self._run(work))
         return await self._run(work)
@@ -140,7 +143,7 @@ class Database:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
-        if self._closed:
+        if self._closed or not self._process.here:
             return
         self._closed = True
         self.bell.close()
