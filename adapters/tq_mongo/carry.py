@@ -117,23 +117,27 @@ class Carrier:
                 found = await self._database.flows.find({"_id": {"$in": ids}}, fields={"members": 0})
                 others = [it for it in found if it["_id"] in taken and it.get("born") != entry.key]
                 begun += [it for it in found if it not in others]
-                waiting = [it for it in others if flows.hidden(it, entry.key) and it["born"] not in keys]
-                known = [it for it in others if it not in waiting]
+                again: set[str] = set()
+                for it in others:
+                    if it.get("born", entry.key) not in keys and await self._help(it):
+                        again.add(it["_id"])
+                known = [it for it in others if it["_id"] not in again]
                 brought.known.extend(flows.state_of(it) for it in known)
                 entry.effects = entry.effects.without_flows([it["_id"] for it in known])
-                for it in waiting:
-                    await self._help(it)
-                again = {it["_id"] for it in waiting}
                 left = tuple([flow for flow in left if flow.id in again])
         return begun
 
-    async def _help(self, flow: Document) -> None:
-        """Finish what stores a flow: who starts it a second time is told that it is there only when it is."""
+    async def _help(self, flow: Document) -> bool:
+        """Finish what stores a flow: who starts it a second time is told that it is there only when all of it is.
+
+        False where it is finished, and the flow as it was read.
+        """
         entries = await self._journal.steal(flow["entry"], flow["born"])
         if entries:
             await self.carry(entries)
-        else:  # written by somebody who had been overtaken
+        elif flow.get("unborn"):  # written by somebody who had been overtaken
             await self._database.flows.delete({"_id": flow["_id"], "born": flow["born"], "unborn": True})
+        return bool(entries) or bool(flow.get("unborn"))
 
     async def _reopen(self, entries: Sequence[Entry]) -> list[Document]:
         """Open next generations of flows, return these, and revive the members that they miss."""

@@ -8,7 +8,8 @@ open             True, or left out
 due              when something is to be done: at its deadline, or at once; left out where nothing is
 late             how many successes came after the verdict, about
 closed_by        the ending that closed it
-unborn           that the ending which stores it (`born`, `entry`) is still being carried out: nobody sees it
+born, entry      the ending that stores it, and where that stands
+unborn           that this is still being carried out: nobody sees the flow
 
 What members brought stands in documents of their own (`marks`), so that no flow grows towards the server's limit.
 """
@@ -163,8 +164,7 @@ def close(document: Document, verdict: Verdict, reason: str, now: float, by: str
 
 def let_go(document: Document) -> None:
     """Let everybody see a flow, now that everything which came with it is written."""
-    for name in ("unborn", "born", "entry"):
-        document.pop(name, None)
+    document.pop("unborn", None)
     _look(document)
 
 
