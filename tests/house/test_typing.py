@@ -73,6 +73,7 @@ reveal_type(resize.task(Image(url="/")).payload)  # Image
 reveal_type(store.task(Image(url="/"), retries=2))  # Task[Image]
 reveal_type(nightly.task())  # Task[None]
 reveal_type(count.task(5))  # Task[int]
+reveal_type(count.task())  # Task[int]
 reveal_type(process.task(Image(url="/")))  # Task[Image]
 reveal_type(nightly())  # int
 
@@ -80,11 +81,24 @@ reveal_type(nightly())  # int
 async def use(handler: TaskHandler, pool: Pool) -> None:
     reveal_type(await resize(Image(url="/")))  # Thumbnail
     reveal_type(await handler.add_tasks([resize.task(Image(url="/"))]))  # list[str]
+    reveal_type(await count())  # int
+    reveal_type(await count(5))  # int
+    await count("five")  # refused
     await store(Image(url="/"), pool)
+    store.task()  # refused
+    count.task("five")  # refused
     resize.task("/")  # refused
     resize.task(Image(url="/"), retrys=2)  # refused
     process.task(5)  # refused
     executors.task("x", retrys=2)  # refused
+
+
+async def by_hand(task: Task[Image], actions: Actions) -> None:
+    reveal_type(await process(task, actions))  # None
+    await process(actions, task)  # refused
+
+
+async def connect() -> None:
     TaskHandler.connect("memory://", executors, concurrency=5, lease=30.0)
     TaskHandler.connect("memory://", executors, concurency=5)  # refused
     TaskHandler.connect("memory://", executors, lease="long")  # refused

@@ -242,6 +242,24 @@ def test_a_backoff_that_could_go_back_in_time_is_refused() -> None:
             Backoff(**wrong)
 
 
+async def test_a_payload_that_is_not_given_is_the_function_s_default(url: str, clock: VirtualClock) -> None:
+    executors, seen = TaskQueuesManager(), list[Any]()
+
+    @executors.task("count")
+    async def count(upto: int = 3) -> None:
+        seen.append(upto)
+
+    @executors.task("maybe")
+    async def maybe(name: str | None = "nobody") -> None:
+        seen.append(name)
+
+    async with harness(executors, url=url, clock=clock) as h:
+        await h.run(count.task(), count.task(5, id="c-5"), maybe.task(), maybe.task(None))
+    assert sorted(map(str, seen)) == ["3", "5", "None", "nobody"]
+    await count()
+    assert seen[-1] == 3
+
+
 @pytest.mark.parametrize("name", ["", None, 5, "a\0b"])
 def test_names_of_queues_and_types_are_names(name: Any) -> None:
     executors = TaskQueuesManager()

@@ -286,10 +286,11 @@ def words_of(error: BaseException) -> str:
     A group says how many there were; what each of them says stands behind it.
     """
     try:
-        if isinstance(error, BaseExceptionGroup):
-            said = "; ".join(f"{type(leaf).__name__}: {words_of(leaf)}" for leaf in leaves(error))
-            return _kept(f"{error}: {said}")
-        return _kept(str(error))
+        behind = leaves(error)
+        if behind == [error]:
+            return _kept(str(error))
+        said = "; ".join(f"{type(leaf).__name__}: {words_of(leaf)}" for leaf in behind)
+        return _kept(f"{error}: {said}")
     except Exception as again:  # noqa: BLE001 -- its own `__str__` is at fault, and a task must have an end
         return f"{type(error).__name__}, and then {type(again).__name__} when asked what it says"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from tq.errors import InvalidInputError, RegistrationError
-from tq.model import Task
+from tq.model import MISSING, Missing, Task
 from tq.model.task import TaskOptions, amended
 from tq.runner.actions import Actions
 from tq.runner.door import Shape
@@ -19,11 +19,21 @@ from tq.runner.options import DAY, ExecutorOptions, OptionArguments, options_fro
 from tq.runner.settle import Policy
 from tq.runner.signature import Signature, Source, read_signature
 
-__all__ = ["ExecutorFunction", "Registration", "TaskDecorator", "TaskFunction", "TaskQueuesManager"]
+__all__ = [
+    "DefaultTaskFunction",
+    "ExecutorFunction",
+    "Registration",
+    "TaskDecorator",
+    "TaskFunction",
+    "TaskQueuesManager",
+]
 
 P = TypeVar("P")
 R = TypeVar("R")
 A = ParamSpec("A")
+E = TypeVar("E", bound=Awaitable[None] | None)
+P_in = TypeVar("P_in", contravariant=True)
+R_out = TypeVar("R_out", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,8 +136,35 @@ class TaskFunction(Generic[P, A, R]):
         return Task(type=self.registration.type, queue_id=self.registration.queue, payload=payload, **options)
 
 
+class DefaultTaskFunction(TaskFunction[P, [], R]):
+    """A function registered with `.task` that says what its payload is where none is given."""
+
+    @overload
+    def __call__(self) -> R: ...
+    @overload
+    def __call__(self, payload: P, /, *args: Any, **kwargs: Any) -> R: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def task(  # pyright: ignore[reportIncompatibleMethodOverride] -- what the base says of functions of nothing
+        self, payload: P | Missing = MISSING, /, **options: Unpack[TaskOptions]
+    ) -> Task[P]:
+        """Return a task for this executor; `options` are further fields of `Task`."""
+        given: Any = self.registration.signature.default if payload is MISSING else payload
+        return super().task(given, **options)
+
+
+class DefaultFunction(Protocol[P_in, R_out]):
+    """A function of a payload that has a default."""
+
+    def __call__(self, payload: P_in = ..., /) -> R_out: ...
+
+
 class TaskDecorator(Protocol):
     """What `.task` returns: takes a function of a payload, or of nothing."""
+
+    @overload
+    def __call__(self, function: DefaultFunction[P, R], /) -> DefaultTaskFunction[P, R]: ...  # type: ignore[overload-overlap]  # it may be called with nothing, too, and is none of nothing
 
     @overload
     def __call__(self, function: Callable[Concatenate[P, A], R], /) -> TaskFunction[P, A, R]: ...
@@ -136,18 +173,18 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[[], R], /) -> TaskFunction[None, [], R]: ...
 
 
-class ExecutorFunction(Generic[P]):
+class ExecutorFunction(Generic[P, A, E]):
     """A function registered with `.executor`: still callable, and able to make its own tasks."""
 
-    def __init__(self, function: Callable[..., Any], registration: Registration) -> None:
+    def __init__(self, function: Callable[Concatenate[Task[P], Actions, A], E], registration: Registration) -> None:
         self.function = function
         self.registration = registration
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", registration.type)
         self.__wrapped__ = function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+    def __call__(self, task: Task[P], actions: Actions, /, *args: A.args, **kwargs: A.kwargs) -> E:
+        return self.function(task, actions, *args, **kwargs)
 
     def task(self, payload: P, /, **options: Unpack[TaskOptions]) -> Task[P]:
         """Return a task for this executor; `options` are further fields of `Task`."""
@@ -181,13 +218,15 @@ class TaskQueuesManager:
             shape = Shape(signature.payload, what)
             registration = Registration(type, queue, function, signature, checked, shape, result)
             self._add(registration)
+            if signature.default is not MISSING:
+                return DefaultTaskFunction[Any, Any](function, registration)
             return TaskFunction[Any, Any, Any](function, registration)
 
         return cast("TaskDecorator", decorate)
 
     def executor(
         self, type: str, *, queue: str = "default", **options: Unpack[OptionArguments]
-    ) -> Callable[[Callable[Concatenate[Task[P], Actions, A], Awaitable[None] | None]], ExecutorFunction[P]]:
+    ) -> Callable[[Callable[Concatenate[Task[P], Actions, A], E]], ExecutorFunction[P, A, E]]:
         """Register a function of (task, actions); it speaks through its actions."""
         names = _caller_names()
 
@@ -197,7 +236,7 @@ class TaskQueuesManager:
             shape = Shape(signature.payload, what)
             registration = Registration(type, queue, function, signature, options_from(what, **options), shape)
             self._add(registration)
-            return ExecutorFunction[Any](function, registration)
+            return ExecutorFunction[Any, Any, Any](function, registration)
 
         return decorate
 

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from tq.errors import RegistrationError
-from tq.model import Task
+from tq.model import MISSING, Task
 from tq.runner.variables import bound_in, filled, variables
 
 __all__ = ["Signature", "Source", "read_signature"]
@@ -40,6 +40,8 @@ class Signature(NamedTuple):
     returns: Any
     """The return annotation; None for a declared None, Any for none."""
     is_async: bool
+    default: object = MISSING
+    """What a function says its payload is where none is given."""
 
     @property
     def takes_task(self) -> bool:
@@ -76,6 +78,7 @@ def read_signature(
     sources: list[Source] = []
     resources: list[tuple[str, Any]] = []
     payload: Any = Any
+    default: object = MISSING
     for position, parameter in enumerate(parameters):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise RegistrationError(f"{what}: *{parameter.name} is refused; name each argument")
@@ -96,6 +99,8 @@ def read_signature(
             resources.append((parameter.name, hint))
         elif source is not Source.ACTIONS and (source is first or payload is Any):
             payload = found
+        if source is Source.PAYLOAD and parameter.default is not parameter.empty:
+            default = parameter.default
         sources.append(source)
     if first is Source.TASK and Source.ACTIONS not in sources:
         raise RegistrationError(f"{what}: it must take (task, actions); use .task for a function of its payload")
@@ -111,7 +116,8 @@ def read_signature(
             f"{what}: nobody says what {left[0]} is, so payloads could not be checked: say it in a class, such as "
             "Mine(Base[Item]), or give the variable a bound"
         )
-    return Signature(tuple(sources), tuple(resources), payload, None if returns is type(None) else returns, is_async)
+    returned = None if returns is type(None) else returns
+    return Signature(tuple(sources), tuple(resources), payload, returned, is_async, default)
 
 
 def _source(parameter: inspect.Parameter, hint: Any, position: int, first: Source, actions: type) -> tuple[Source, Any]:

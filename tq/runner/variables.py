@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -18,14 +16,15 @@ def bound_in(function: Callable[..., Any]) -> Bound:
 
     `class Sub(Base[Item])` says it, through any number of classes, and so does `Base[Item]()`.
     """
-    owner = getattr(function, "__self__", None)
-    if owner is None or isinstance(owner, type):
+    owner: object = getattr(function, "__self__", None)
+    kind: type[object] = type(owner)
+    if owner is None or issubclass(kind, type):
         return {}
     name = getattr(function, "__name__", "")
     made_as = getattr(owner, "__orig_class__", None)
     said = dict[type, Bound]()
-    _collect(type(owner), {} if made_as is None else _arguments(made_as, {}), said)
-    defining = next((cls for cls in type(owner).__mro__ if name in vars(cls)), type(owner))
+    _collect(kind, {} if made_as is None else _arguments(made_as, {}), said)
+    defining = next((cls for cls in kind.__mro__ if name in vars(cls)), kind)
     return said.get(defining, {})
 
 
@@ -74,5 +73,5 @@ def _fallback(variable: TypeVar) -> Any:
     if variable.__bound__ is not None:
         return variable.__bound__
     if variable.__constraints__:
-        return functools.reduce(operator.or_, variable.__constraints__)
+        return cast("Any", typing.Union)[variable.__constraints__]
     return variable

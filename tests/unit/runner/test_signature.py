@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import pytest
 
@@ -121,30 +121,40 @@ class Bounded(Base[B]): ...
 class Choice(Base[C]): ...
 
 
-@pytest.mark.parametrize(
-    ("executor", "payload"),
-    [
-        (Base[Item](), Item),
-        (Own(), list[Item]),
-        (Further(), list[Item]),
-        (Again[Pool](), list[Pool]),
-        (Bounded(), Item),
-        (Choice(), int | str),
-    ],
-)
+GENERIC: list[tuple[Base[Any], Any]] = [
+    (Base[Item](), Item),
+    (Own(), list[Item]),
+    (Further(), list[Item]),
+    (Again[Pool](), list[Pool]),
+    (Bounded[Any](), Any),
+    (Choice[int](), int),
+]
+
+
+@pytest.mark.parametrize(("executor", "payload"), GENERIC)
 def test_what_a_variable_stands_for_is_found_through_any_number_of_classes(executor: Base[Any], payload: Any) -> None:
     assert read(executor.on_task, Source.TASK).payload == payload
+
+
+def test_a_variable_of_which_nobody_says_what_it_is_may_say_so_itself() -> None:
+    async def bounded(payload: B) -> B: ...  # type: ignore[empty-body]
+    async def chosen(payload: list[C]) -> None: ...
+
+    assert read(bounded).payload is Item
+    assert read(chosen).payload == list[int | str]
 
 
 def test_a_variable_of_which_nobody_says_what_it_is_is_refused() -> None:
     async def generic(task: Task[P], actions: Actions) -> None: ...
     async def several(payload: dict[str, P]) -> P: ...  # type: ignore[empty-body]
 
+    unclear_base: Callable[[], object] = Base
+    unclear_again: Callable[[], object] = Again
     unclear: list[tuple[Callable[..., Any], Source]] = [
         (generic, Source.TASK),
         (several, Source.PAYLOAD),
-        (Base[Any].on_task.__get__(Base()), Source.TASK),
-        (Again[Any].on_task.__get__(Again()), Source.TASK),
+        (cast("Base[Any]", unclear_base()).on_task, Source.TASK),
+        (cast("Base[Any]", unclear_again()).on_task, Source.TASK),
     ]
     for function, first in unclear:
         with pytest.raises(RegistrationError, match=r"executor 'x': nobody says what ~[PQ] is"):
