@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.test_readme import blocks
 from tests.house.tree import ROOT
 
 USERS = """
@@ -155,3 +156,32 @@ def test_pyright_knows_the_types(users: Path) -> None:
         if revealed is not None or (kind == "error" and int(line) not in found):
             found[int(line)] = revealed[1] if revealed is not None else "refused"
     check(found)
+
+
+def readme(folder: Path) -> list[str]:
+    """Write what the README shows into two files, as it would stand in a program, and return their names."""
+    first, *others = blocks("python")
+    (folder / "first.py").write_text(first, encoding="utf-8")
+    joined = [
+        block if not block.startswith("async with") else f"async def outside() -> None:\n{indented(block)}"
+        for block in others
+    ]
+    (folder / "others.py").write_text("\n\n".join(joined), encoding="utf-8")
+    return [str(folder / "first.py"), str(folder / "others.py")]
+
+
+def indented(block: str) -> str:
+    return "".join(f"    {line}" for line in block.splitlines(keepends=True))
+
+
+def test_mypy_has_nothing_to_say_of_the_readme(tmp_path: Path) -> None:
+    said = run("mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *readme(tmp_path))
+    assert "Success" in said, said
+
+
+def test_pyright_has_nothing_to_say_of_the_readme(tmp_path: Path) -> None:
+    readme(tmp_path)
+    settings = tmp_path / "pyrightconfig.json"
+    settings.write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
+    said = run("pyright", "--pythonpath", sys.executable, "--project", str(settings))
+    assert "0 errors" in said, said
