@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, computed_field
 
 from tq.codec import loads
 from tq.errors import InvalidInputError, PayloadError, RegistrationError
@@ -162,6 +162,22 @@ def test_results_are_written_as_declared_or_as_they_are() -> None:
         shape.dump_result({"x": math.nan})
     with pytest.raises(PayloadError, match=r"result is refused.*at most 262,144"):
         Shape(str, "x").dump_result("x" * 262_143)
+
+
+@pytest.mark.spec("RES-06")
+def test_a_result_whose_own_property_never_ends_is_refused_like_any_other() -> None:
+    class Endless(BaseModel):
+        number: int = 1
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def again(self) -> int:
+            return self.again
+
+    for annotation in (Endless, list[Endless], Any):
+        value = [Endless()] if annotation is not Endless else Endless()
+        with pytest.raises(PayloadError, match=r"result is refused.*JSON"):
+            Shape(annotation, "x").dump_result(value)
 
 
 @pytest.mark.parametrize("items", [[1, 2], (1, 2), {1, 2}, iter([1, 2]), (n for n in (1, 2)), deque([1, 2])])
