@@ -122,12 +122,14 @@ async def test_what_is_due_much_later_waits_and_a_warning_counts_it(
 
     async with harness(executors, url=HERE, clock=clock) as h:
         with caplog.at_level(logging.WARNING):
-            [task_id] = await h.add(work.task(None, execute_at=to_datetime(clock.now() + 3600)))
-        assert runs == []
+            late = work.task(None, execute_at=to_datetime(clock.now() + 3600))
+            soon = work.task(None, execute_at=to_datetime(clock.now() + 60))
+            [task_id, *_] = await h.add(late, work.task(None), soon)
+        assert runs == [1, 1], "what is due now, and what is due soon"
         assert "1 task is due later" in caplog.text
         assert await h.handler.task(task_id).status() is TaskStatus.SCHEDULED
         await h.later(3601)
-        assert runs == [1]
+        assert runs == [1, 1, 1]
 
 
 @pytest.mark.spec("IMM-02")
