@@ -136,14 +136,15 @@ async def test_a_consumer_starts_once(events: Events, probe: Probe, clock: Clock
 
 @pytest.mark.spec("CLC-04")
 async def test_a_consumers_numbers_are_attempts(events: Events, probe: Probe) -> None:
-    """A failure that is tried again counts; what was handed over counts when it has ended."""
+    """A failure that is tried again counts; what was handed over counts when it has ended; an ignored task did not fail."""
     await events.consumer_seen("media", "memory:media")
     events.count("media", "memory:media", failed=1)
     events.count("media", "memory:media", async_=1)
     events.count("media", "memory:media", success=1)
+    events.count("media", "memory:media", ignored=1)
     await events.worker_heartbeat()
     (stats,) = probe.of("on_worker_heartbeat")[0].value.active_consumers
-    assert (stats.tasks_processed, stats.tasks_succeeded, stats.tasks_failed) == (2, 1, 1)
+    assert (stats.tasks_processed, stats.tasks_succeeded, stats.tasks_failed) == (3, 1, 1)
 
 
 @pytest.mark.spec("WLC-04")
