@@ -136,7 +136,7 @@ async def test_a_consumer_starts_once(events: Events, probe: Probe, clock: Clock
 
 @pytest.mark.spec("CLC-04")
 async def test_a_consumers_numbers_are_attempts(events: Events, probe: Probe) -> None:
-    """A failure that is tried again counts; what was handed over counts when it has ended; an ignored task did not fail."""
+    """A failure that is tried again counts; what was handed over when it has ended; an ignored task did not fail."""
     await events.consumer_seen("media", "memory:media")
     events.count("media", "memory:media", failed=1)
     events.count("media", "memory:media", async_=1)
