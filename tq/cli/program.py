@@ -11,6 +11,7 @@ from .dead import dead
 from .demo.command import demo
 from .flow import flow
 from .flows import flows
+from .kinesis import kinesis
 from .queues import queues
 from .tasks import tasks
 from .worker.command import worker
@@ -44,4 +45,5 @@ program.command("flows")(flows)
 program.command("flow")(flow)
 program.command("queues")(queues)
 program.add_typer(dead)
+program.add_typer(kinesis)
 program.command("worker")(worker)
