@@ -16,7 +16,7 @@ from tq.clock import Clock
 from tq.errors import BackendError
 from tq.lifecycle import Service
 from tq.model import ShardLease
-from tq.ports import ShardLeases
+from tq.ports import ShardLeases, ShardListener
 
 from .adaptive import AdaptiveStrategy
 from .assign import Sightings, assign
@@ -49,6 +49,7 @@ class Leaser(Service):
         changed: Callable[[], object],
     ) -> None:
         super().__init__()
+        self.listener: ShardListener | None = None
         self.me = me
         self.readers: dict[str, ShardReader] = {}
         self._stream = stream
@@ -114,18 +115,25 @@ class Leaser(Service):
                 log.warning("a lease of %s could not be renewed, trying again: %s", self._stream.name, error)
             elif error is not None:
                 raise error
+        for reader in self.readers.values():
+            self._tell_checkpoint(reader)
+
+    def _tell_checkpoint(self, reader: ShardReader) -> None:
+        ended = reader.news()
+        if ended is not None and self.listener is not None:
+            self.listener.shard_noted(reader.shard, reader.hold.row.checkpoint, ended)
 
     async def _let_go(self) -> None:
         """Let go of what is lost, what has ended, and what another worker is to have."""
         for shard, reader in list(self.readers.items()):
             if not reader.hold.live:
                 log.warning("shard %s of %s is read here no more: its lease was lost", shard, self._stream.name)
-                self._drop(shard)
+                self._drop(shard, "error")
             elif reader.over or self._may_leave(reader):
                 if reader.over:
                     self._list_at = self._clock.monotonic()  # its children are to be found
                 await reader.hold.give_back(reader.checkpoint)
-                self._drop(shard)
+                self._drop(shard, "shutdown" if reader.over else "rebalance")
                 self.wake()
 
     def _may_leave(self, reader: ShardReader) -> bool:
@@ -135,10 +143,14 @@ class Leaser(Service):
             return False
         return not reader.window.out or self._clock.monotonic() - since >= self._settings.hand_over
 
-    def _drop(self, shard: str) -> None:
+    def _drop(self, shard: str, reason: str) -> None:
         """Read a shard no more; receipts of what was handed out of it are worth nothing from now on."""
-        self.readers.pop(shard).hold.lose()
+        reader = self.readers.pop(shard)
+        self._tell_checkpoint(reader)
+        reader.hold.lose()
         self._strategy.forget(shard)
+        if self.listener is not None:
+            self.listener.shard_left(shard, reason)
         self._changed()
 
     # --- what there is ------------------------------------------------------------------------------------------------
@@ -198,6 +210,8 @@ class Leaser(Service):
         log.info("shard %s of %s is read here from %s on", row.shard, self._stream.name, row.checkpoint or "its start")
         hold = Hold(taken, self._leases, self._clock, self._settings.lease, begun)
         self.readers[row.shard] = ShardReader(hold, self._stream, self._settings, self._clock, self._strategy)
+        if self.listener is not None:
+            self.listener.shard_taken(row.shard)
         self._changed()
 
     def _give_up_one(self) -> None:
@@ -220,7 +234,7 @@ class Leaser(Service):
                     await reader.hold.give_back(reader.checkpoint)
                 except BackendError as error:
                     log.warning("shard %s of %s is free when its lease is over: %s", shard, self._stream.name, error)
-                self._drop(shard)
+                self._drop(shard, "shutdown")
             try:
                 rows = await self._leases.list(self._row.stream)
                 await self._leases.drop([row for row in rows if row.shard == self.me])

@@ -14,7 +14,7 @@ from tq.errors import BackendError
 from tq.ids import new_id
 from tq.lifecycle import Spawner
 from tq.model import Claim, Delivery, Message, Rearm, Receipt, Renewal, State, Whereabouts
-from tq.ports import Claimed, Guarantees, MessageQueue, ShardLeases
+from tq.ports import Claimed, Guarantees, MessageQueue, ShardLeases, ShardListener
 
 from .adaptive import AdaptiveStrategy, Aimd
 from .board import Board
@@ -103,6 +103,15 @@ class KinesisQueue(MessageQueue):
         )
         self._first = 0
         self._closed = False
+
+    @property
+    def listener(self) -> ShardListener | None:
+        """Who hears which shards are read here."""
+        return self._leaser.listener
+
+    @listener.setter
+    def listener(self, listener: ShardListener | None) -> None:
+        self._leaser.listener = listener
 
     @property
     def worker(self) -> str:

@@ -64,6 +64,7 @@ class ShardReader:
         self._read_up_to = hold.row.checkpoint
         self._ready_at = clock.monotonic()
         self._failures = 0
+        self._told = hold.row.checkpoint, 0
         self._lock = asyncio.Lock()
         self._ended = 0
         self._crashed = 0
@@ -224,6 +225,14 @@ class ShardReader:
     def over(self) -> bool:
         """Whether the shard is read to its end, and all of it has ended."""
         return self.closed and self.window.empty
+
+    def news(self) -> int | None:
+        """Return how many messages have ended since the checkpoint that was told last; None where it has not moved."""
+        place = self.hold.row.checkpoint
+        if place == self._told[0]:
+            return None
+        ended, self._told = self.window.passed - self._told[1], (place, self.window.passed)
+        return ended
 
     async def renew(self) -> None:
         """Write how far things are, unless that was done lately."""

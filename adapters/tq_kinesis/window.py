@@ -32,6 +32,7 @@ class Past(NamedTuple):
 @dataclass(slots=True, eq=False)
 class _Record:
     position: str
+    messages: int
     left: int
     size: int
 
@@ -102,6 +103,8 @@ class Window:
         """No lease ends before this."""
         self._next = 0
         self.size = 0
+        self.passed = 0
+        """Messages before the checkpoint."""
         self.checkpoint = ""
         """The last position of which everything, and everything before, has ended; "" for none so far."""
 
@@ -137,7 +140,7 @@ class Window:
         now: float = 0.0,
     ) -> None:
         """Take in a record, behind all that came before; one without messages has ended."""
-        record = _Record(position, len(messages), size)
+        record = _Record(position, len(messages), len(messages), size)
         self._records.append(record)
         self.size += size
         for number, message in enumerate(messages):
@@ -157,6 +160,7 @@ class Window:
         while self._records and not self._records[0].left:
             record = self._records.popleft()
             self.size -= record.size
+            self.passed += record.messages
             self.checkpoint = record.position
 
     def settle(self, receipt: Receipt) -> bool:

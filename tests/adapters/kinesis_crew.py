@@ -79,7 +79,7 @@ class Gated:
 class Worker:
     """One process."""
 
-    def __init__(self, crew: Crew, executors: TaskQueuesManager, **options: Any) -> None:
+    def __init__(self, crew: Crew, executors: TaskQueuesManager, observer: Any = None, **options: Any) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         strategy = Aimd(crew.clock, base_delay=0.2)
@@ -100,6 +100,7 @@ class Worker:
             clock=crew.clock,
             lease=10.0,
             grace_period=5.0,
+            queue_lifecycle=observer,
         )
 
     async def start(self) -> Worker:

@@ -11,6 +11,7 @@ from tests.adapters.kinesis_crew import Crew, Worker
 from tq import Actions, Entity, FlowStep, Join, Task, TaskQueuesManager
 from tq.clock import Clock
 from tq.model import Backoff
+from tq.testing import Probe
 from tq_kinesis.position import ENDED
 
 
@@ -318,3 +319,30 @@ async def test_a_task_that_the_reader_of_its_shard_does_not_serve_is_left_to_who
     await until(clock, 120.0, lambda: "strange" in done)
     for one in (worker, second):
         await one.stop()
+
+
+@pytest.mark.spec("QLC-04", "QLC-05", "QLC-06", "D-76")
+async def test_observers_hear_who_reads_which_shard_and_how_far(clock: Clock, probe: Probe) -> None:
+    crew = Crew(clock, shards=2)
+    ledger = Ledger(clock, Random(1))
+    worker = Worker(crew, ledger.executors, observer=probe)
+    await worker.start()
+    await worker.handler.add_tasks(steps(10, range(3)))
+    await until(clock, 60.0, lambda: ledger.count == 30)
+    await clock.sleep(10.0)
+    other = await crew.worker(ledger.executors)
+    await clock.sleep(20.0)
+    await worker.stop()
+    await other.stop()
+    connected = [it.value for it in probe.of("on_consumer_connected") if it.value.consumer_type == "shard"]
+    assert [it.shard_id for it in connected] == sorted(crew.double.shards)
+    parents = {it.value.consumer_id for it in probe.of("on_consumer_connected") if it.value.consumer_type == "worker"}
+    assert {it.parent_consumer_id for it in connected} == parents
+    assert {(it.queue_id, it.provider) for it in connected} == {("default", "kinesis")}
+    left = [it.value for it in probe.of("on_consumer_disconnected") if it.value.consumer_type == "shard"]
+    assert [it.reason for it in left] == ["rebalance", "shutdown"]
+    assert {it.shard_id for it in left} == set(crew.double.shards)
+    noted = [it.value for it in probe.of("on_consumer_checkpoint")]
+    assert sum(it.records_since_last for it in noted) == 30
+    rows = await crew.rows()
+    assert {it.shard_id: it.checkpoint for it in noted} == {shard: row.checkpoint for shard, row in rows.items()}

@@ -137,12 +137,14 @@ def strike_commands(backend: MongoBackend, faults: Faults) -> MongoBackend:
 
 def servers(clock: Clock, _: Path) -> Home:
     """Queue, store, flows and rows on a server each."""
-    return apart(clock, MemoryQueue(clock=clock))
+    queue = MemoryQueue(clock=clock)
+    return apart(clock, lambda _: queue)
 
 
 def stream(clock: Clock, _: Path) -> Home:
     """The same, and the queue can neither delay nor re-arm, and delivers again what was acknowledged."""
-    return apart(clock, LimitedQueue(MemoryQueue(clock=clock), clock, random.Random(7)))
+    queue = LimitedQueue(MemoryQueue(clock=clock), clock, random.Random(7))
+    return apart(clock, lambda _: queue)
 
 
 def kinesis(clock: Clock, _: Path) -> Home:
@@ -194,17 +196,17 @@ class StreamOnlooker(MemoryQueue):
 
 def apart(
     clock: Clock,
-    queue: Any,
+    queue: Callable[[Faults], Any],
     *,
     onlooker: MessageQueue | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> Home:
-    """Put every part on a server of its own; `queue` may be a function that connects a process to it."""
+    """Put every part on a server of its own; `queue` connects a process to it."""
     store, barrier, rows = MemoryStore(clock=clock), MemoryBarrier(clock=clock), MemoryProjections(clock=clock)
 
     def parts(faults: Faults) -> Parts:
         return {
-            "queue": faults.queue(queue(faults) if callable(queue) else queue),
+            "queue": faults.queue(queue(faults)),
             "store": faults.store(store),
             "barrier": faults.barrier(barrier),
             "projections": faults.projections(rows),

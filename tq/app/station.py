@@ -15,6 +15,7 @@ from dataclasses import replace
 from tq.app.intake import Intake
 from tq.app.longruns import ManagedRuns
 from tq.app.resources import Lifespan, resolve
+from tq.app.shards import ShardTales, listen
 from tq.app.upkeep import Round, Upkeep
 from tq.clock import Clock, to_datetime
 from tq.errors import BackendError
@@ -85,6 +86,7 @@ class Station(Service):
         self._leftovers = None if backend.atomic else Leftovers(backend, remember)
         self._upkeep = Upkeep(clock, self._rounds(), events.trouble)
         self.worker: Worker | None = None
+        self._tales: list[ShardTales] = []
         self._changing = asyncio.Lock()
         """Held by whoever starts or stops: a stop in the midst of a start waits, and then stops what was started."""
         self._closed = False
@@ -141,6 +143,7 @@ class Station(Service):
         await self._events.worker_started()
         for queue in self._queues:
             await self._events.consumer_connected(queue, f"{self._backend.queue.name}-{worker.worker_id}")
+        self._tales = listen(self._backend.queue, self._queues, worker.worker_id, self._events, self._spawner)
         await self._manager.start()
         await worker.start()
         await self._upkeep.start()
@@ -181,6 +184,8 @@ class Station(Service):
             shutdown = self._spawner.spawn(self._manager.stop(), "manager")
             await self.worker.stop()
             await asyncio.wait([shutdown])
+            for tales in self._tales:
+                await tales.end(reason)
             for queue in self._queues:
                 await self._events.consumer_disconnected(
                     queue, f"{self._backend.queue.name}-{self.worker.worker_id}", reason

@@ -17,7 +17,7 @@ from tq.ports.observer import (
 )
 from tq.ports.projection import EntityProjectionProvider, ProjectionQuery
 from tq.ports.queue import MessageQueue
-from tq.ports.shards import ShardLeases
+from tq.ports.shards import ShardLeases, ShardListener
 from tq.ports.store import OutcomeKey, Stored, TaskStore
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ProjectionQuery",
     "QueueLifecycleProvider",
     "ShardLeases",
+    "ShardListener",
     "Stored",
     "TaskLifecycleProvider",
     "TaskStore",

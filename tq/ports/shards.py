@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tq.model import ShardLease
 
-__all__ = ["ShardLeases"]
+__all__ = ["ShardLeases", "ShardListener"]
 
 
 class ShardLeases(Protocol):
@@ -47,3 +47,19 @@ class ShardLeases(Protocol):
     @abstractmethod
     async def close(self) -> None:
         """Release what was opened; may be called twice."""
+
+
+class ShardListener(Protocol):
+    """Hears which shards a queue reads, and returns at once. Such a queue has an attribute `listener`: one, or None."""
+
+    @abstractmethod
+    def shard_taken(self, shard: str) -> None:
+        """A shard is read here from now on."""
+
+    @abstractmethod
+    def shard_left(self, shard: str, reason: str) -> None:
+        """A shard is read here no more; reasons are those of `ConsumerDisconnected`."""
+
+    @abstractmethod
+    def shard_noted(self, shard: str, checkpoint: str, ended: int) -> None:
+        """Everything up to the checkpoint has ended; so many messages since the last one."""
