@@ -243,6 +243,13 @@ class KinesisQueue(MessageQueue):
                 self._leaser.wake()
         return lost
 
+    def learn(self, failed: Sequence[Receipt]) -> None:
+        """Hear which of the messages that are about to be acknowledged have failed: the strategy goes by it (D-77)."""
+        for receipt in failed:
+            found = self._find(receipt)
+            if found is not None:
+                found[1].failed = True
+
     async def rearm(self, rearms: Sequence[tuple[Receipt, Rearm]]) -> list[Receipt]:
         """Refuse: what is in a stream cannot be changed.
 

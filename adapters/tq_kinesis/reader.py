@@ -67,9 +67,9 @@ class ShardReader:
         self._told = hold.row.checkpoint, 0
         self._lock = asyncio.Lock()
         self._ended = 0
-        self._crashed = 0
+        self._failed = 0
         self._types: set[str] = set()
-        self._crashed_types: set[str] = set()
+        self._failed_types: set[str] = set()
         """What became of messages since the strategy was told."""
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -180,15 +180,18 @@ class ShardReader:
             return []
         now = self._clock.monotonic()
         for slot in self.window.take_back(now):
-            self._crashed += 1
-            self._crashed_types.add(slot.message.type)
+            self._count(slot, failed=True)
         return self.window.take(claim, now, paused=paused, patience=self._settings.stranger_after)
 
     def settle(self, slot: Slot) -> bool:
         """End a message."""
-        self._ended += 1
-        self._types.add(slot.message.type)
+        self._count(slot, failed=slot.failed)
         return self.window.settle(slot.receipt)
+
+    def _count(self, slot: Slot, *, failed: bool) -> None:
+        self._ended += not failed
+        self._failed += failed
+        (self._failed_types if failed else self._types).add(slot.message.type)
 
     async def mark_alone(self, slots: list[Slot]) -> bool:
         """Write down that these run alone, before they do."""
@@ -198,21 +201,21 @@ class ShardReader:
         return await self.hold.write(checkpoint=self.window.checkpoint, change=lambda note: note._replace(alone=alone))
 
     def _tell_strategy(self) -> None:
-        if not self._ended and not self._crashed:
+        if not self._ended and not self._failed:
             return
-        types = sorted(self._types | self._crashed_types)
+        types = sorted(self._types | self._failed_types)
         self._strategy.record_batch_result(
             BatchResult(
                 shard_id=self.shard,
-                record_count=self._ended + self._crashed,
+                record_count=self._ended + self._failed,
                 success_count=self._ended,
-                failure_count=self._crashed,
+                failure_count=self._failed,
                 task_types=types,
-                failed_task_types=sorted(self._crashed_types),
+                failed_task_types=sorted(self._failed_types),
             )
         )
-        self._ended = self._crashed = 0
-        self._types, self._crashed_types = set(), set()
+        self._ended = self._failed = 0
+        self._types, self._failed_types = set(), set()
 
     # --- places -------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class Slot:
     until: float = 0.0
     """When that lease ends, on the monotonic clock."""
     alone: bool = False
+    failed: bool = False
+    """Whether this execution is known to have failed."""
     cancelled: bool = False
 
     @property

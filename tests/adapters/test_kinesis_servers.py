@@ -180,3 +180,22 @@ async def test_a_server_that_is_away_is_named(clock: Clock) -> None:
     with pytest.raises(BackendUnavailableError, match=r"orders at http://127\.0\.0\.1:9"):
         await queue.add([message("a", clock.now())])
     await queue.close()
+
+
+async def test_a_url_and_a_store_are_all_it_takes(
+    kinesalite_server: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS["aws_access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ACCESS["aws_secret_access_key"])
+    executors, done = TaskQueuesManager(), asyncio.Event()
+
+    @executors.task("step")
+    async def step() -> None:
+        done.set()
+
+    async with client_of(kinesalite_server) as client, stream_on(client) as stream:
+        url = f"kinesis://{stream}?region=us-east-1&endpoint={kinesalite_server}&read_interval=0.02"
+        async with TaskHandler.connect(url, executors, store="memory://") as handler:
+            await handler.add_tasks([Task(type="step")])
+            await handler.start()
+            await done.wait()

@@ -346,3 +346,33 @@ async def test_observers_hear_who_reads_which_shard_and_how_far(clock: Clock, pr
     assert sum(it.records_since_last for it in noted) == 30
     rows = await crew.rows()
     assert {it.shard_id: it.checkpoint for it in noted} == {shard: row.checkpoint for shard, row in rows.items()}
+
+
+@pytest.mark.spec("D-77", "AIMD-03", "AIMD-06")
+async def test_the_strategy_hears_of_tasks_that_failed_and_of_their_types(clock: Clock) -> None:
+    crew, executors = Crew(clock), TaskQueuesManager()
+
+    @executors.task("good")
+    async def good(number: int) -> None: ...
+
+    @executors.task("bad", retries=1, backoff=Backoff(base=500.0))
+    async def bad(number: int) -> None:
+        raise RuntimeError("never")
+
+    @executors.task("worse")
+    async def worse(number: int) -> None:
+        raise RuntimeError("never ever")
+
+    worker = await crew.worker(executors)
+    (shard,) = crew.double.shards
+    for number in range(20):
+        await worker.handler.add_tasks([Task(type="good", payload=number)])
+        await clock.sleep(2.0)
+    assert worker.queue.strategy.get_snapshot(shard).current_batch_size > 50
+    for number in range(6):
+        await worker.handler.add_tasks([Task(type=type, payload=number) for type in ("good", "bad", "worse")])
+        await clock.sleep(2.0)
+    seen = worker.queue.strategy.get_snapshot(shard)
+    assert seen.current_batch_size == 10
+    assert seen.hot_task_types == ["bad", "worse"]
+    await worker.stop()

@@ -94,6 +94,8 @@ class Custodian:
         for work in works:  # before the acknowledgement of whoever ends them: nobody would come again
             if work.held_by and work.key is not None:
                 await self._store.resolve(work.key.task_id, work.held_by)
+        if (learn := getattr(self._queue, "learn", None)) is not None:  # a broker that goes by how its messages do
+            learn([work.receipt for work in works if work.place is Place.QUEUE and work.receipt and work.failed])
         lost: set[Receipt] = set()
         for place, custody in self._both():
             acks: list[Receipt] = []

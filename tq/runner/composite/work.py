@@ -16,6 +16,7 @@ from tq.model import (
     Receipt,
     Remove,
     Settlement,
+    TaskStatus,
     Whereabouts,
 )
 from tq.ports import OutcomeKey
@@ -85,6 +86,15 @@ class Work:
     def effects(self) -> Effects:
         """What is still to be brought about."""
         return NO_EFFECTS if self.carried else self.told.effects
+
+    @property
+    def failed(self) -> bool:
+        """Whether this execution has failed, as far as its outcome tells."""
+        ending, message = self.told.ending, self.message
+        if isinstance(ending, Rearm):
+            return message is not None and ending.attempt > message.attempt
+        mine = self.receipt.id if self.receipt is not None else ""
+        return any(it.status is TaskStatus.FAILED and it.task_id == mine for it in self.told.effects.records)
 
     @property
     def same_attempt(self) -> bool:
