@@ -48,7 +48,8 @@ class KinesisQueue(MessageQueue):
     A store stands beside it: for what is due later, for retries, for outcomes. Reading begins with the first claim, and
     goes on as claims come: a worker that claims nothing reads nothing, so that nothing piles up. What one stream
     carries should be served by all of its workers: tasks of a queue that the reader of their shard does not serve go to
-    the store after a while. A queue that is paused holds up the shards in which its tasks stand.
+    the store after a while. A queue that is paused holds up the shards in which its tasks stand. Whoever makes a queue
+    closes it: until then its shards are nobody else's.
 
     Args:
         stream: its name, or all settings.

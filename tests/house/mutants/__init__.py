@@ -9,7 +9,8 @@ from .flows import FLOWS, RECONCILING
 from .mutant import Mutant
 from .rows import PROJECTIONS
 from .servers import SERVERS
+from .streams import STREAMS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = (*CUSTODY, *SEVERAL_SERVERS, *FLOWS, *RECONCILING, *PROJECTIONS, *SERVERS)
+MUTANTS = (*CUSTODY, *SEVERAL_SERVERS, *FLOWS, *RECONCILING, *PROJECTIONS, *SERVERS, *STREAMS)
