@@ -123,7 +123,7 @@ async def test_a_shard_that_is_gone_holds_up_nobody(clock: Clock) -> None:
 @pytest.mark.spec("D-71")
 async def test_an_ended_shard_is_marked_and_its_children_are_read_from_their_beginning(clock: Clock) -> None:
     double, leases = KinesisDouble(clock), MemoryShardLeases(clock=clock)
-    queue = queue_on(double, leases, start="LATEST")
+    queue = queue_on(double, leases, start="LATEST", list_interval=5.0)
     await read(queue, clock, 1.0)
     await queue.add([message("0", clock.now(), lane="L")])
     children = double.split(FIRST)
