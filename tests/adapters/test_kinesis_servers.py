@@ -5,14 +5,15 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from tq import Entity, Task, TaskHandler, TaskQueuesManager
+from tq import Backoff, Entity, Task, TaskHandler, TaskQueuesManager, connect
 from tq.clock import Clock
 from tq.errors import BackendError, BackendUnavailableError
 from tq.memory import MemoryBackend, MemoryShardLeases
+from tq.ports import ShardLeases
 from tq.testing.contracts.values import ids, message, take
 from tq_kinesis import KinesisQueue
 from tq_kinesis.position import ENDED
@@ -199,3 +200,45 @@ async def test_a_url_and_a_store_are_all_it_takes(
             await handler.add_tasks([Task(type="step")])
             await handler.start()
             await done.wait()
+
+
+async def test_beside_redis_what_a_killed_worker_had_is_run_by_another(
+    kinesis_server: str, redis_url: str, clock: Clock
+) -> None:
+    redis = connect(redis_url, clock=clock)
+    executors, done, everything = TaskQueuesManager(), set[int](), asyncio.Event()
+
+    @executors.task("step", retries=3, backoff=Backoff(base=0.1))
+    async def step(number: int) -> None:
+        await asyncio.sleep(0.02)
+        if number % 7 == 0 and number not in failed:
+            failed.add(number)
+            raise RuntimeError("once")
+        done.add(number)
+        if len(done) == 120:
+            everything.set()
+
+    failed = set[int]()
+    async with client_of(kinesis_server) as client, stream_on(client, shards=3) as stream:
+        leases = cast("ShardLeases", vars(redis)["shards"])
+        queues = [KinesisQueue(stream, leases=leases, client=client, lease=2.0, read_interval=0.05) for _ in range(2)]
+        handlers = [
+            TaskHandler(queue=queue, store=redis.store, barrier=redis.barrier, executors=executors, clock=clock)
+            for queue in queues
+        ]
+        for handler in handlers:
+            await handler.start()
+        for start in range(0, 120, 40):
+            numbers = range(start, start + 40)
+            tasks = [Task(type="step", payload=number, partition_key=f"k{number % 20}") for number in numbers]
+            await handlers[1].add_tasks(tasks)
+        await asyncio.sleep(0.3)
+        await handlers[0].kill()
+        await queues[0].kill()
+        await everything.wait()
+        await handlers[1].stop()
+        await queues[1].close()
+        rows = await leases.list(f"tq:{stream}")
+        assert {row.owner for row in rows} == {""}
+        assert await redis.store.counts() == {}
+    await redis.close()
