@@ -10,7 +10,7 @@ they were seen (`tq.ports.ShardLeases`): who reads which shard, up to where ever
                 topology assign adaptive                which shards may be read; by whom; how much at once
     stream      driver errors stream producer           what Kinesis is asked and answers; what is written into it
     reading     hold reader leaser                      the lease on a shard; the shard; the rounds that share them out
-    face        queue board backend settings            the port; what workers tell each other; what a URL opens
+    face        queue seen board backend settings       the port; what is known; what workers tell each other; a URL
 
 The store owns the truth about what has run: a record that comes twice finds its outcome there. The lease row owns the
 truth about how far a shard is done; only its owner moves it, and only forward. A window owns what is in between, and
@@ -19,7 +19,8 @@ may be lost with its process at any time.
 
 from .adaptive import AdaptiveSnapshot, AdaptiveStrategy, Aimd, BatchResult
 from .backend import KinesisBackend, open_backend
-from .queue import KinesisQueue, ShardView
+from .queue import KinesisQueue
+from .seen import ShardView
 from .settings import KinesisSettings
 
 __all__ = [

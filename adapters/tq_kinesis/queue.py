@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tq.clock import Clock, SystemClock
 from tq.errors import BackendError
 from tq.ids import new_id
 from tq.lifecycle import Spawner
-from tq.model import Claim, Delivery, Message, Rearm, Receipt, Renewal, State, Whereabouts
+from tq.model import Claim, Delivery, Message, Rearm, Receipt, Renewal, Whereabouts
 from tq.ports import Claimed, Guarantees, MessageQueue, ShardLeases, ShardListener
 
 from .adaptive import AdaptiveStrategy, Aimd
@@ -21,25 +21,12 @@ from .board import Board
 from .leaser import Leaser
 from .producer import Producer
 from .reader import ShardReader
+from .seen import ShardView, counted, whereabouts
 from .settings import KinesisSettings
 from .stream import Api, Stream, opened_by
 from .window import Slot
 
-__all__ = ["KinesisQueue", "ShardView"]
-
-
-class ShardView(NamedTuple):
-    """A shard as this worker sees it."""
-
-    shard: str
-    checkpoint: str
-    behind: float
-    """Seconds by which reading is behind the newest record."""
-    records: int
-    """Messages that were read and have not ended."""
-    out: int
-    """Those of them that are handed out."""
-    leaving: bool
+__all__ = ["KinesisQueue"]
 
 
 class KinesisQueue(MessageQueue):
@@ -311,22 +298,7 @@ class KinesisQueue(MessageQueue):
         return {slot.message.id: self._where(slot) for _, slot in self._slots() if slot.message.id in wanted}
 
     def _where(self, slot: Slot) -> Whereabouts:
-        message = slot.message
-        until = self._clock.now() + slot.until - self._clock.monotonic() if slot.token else 0.0
-        return Whereabouts(
-            message.id,
-            message.queue,
-            message.type,
-            State.RUNNING if slot.token else State.WAITING,
-            message.run_at,
-            message.generation,
-            message.attempt,
-            until,
-            slot.token,
-            slot.crashes,
-            cancelled=slot.cancelled,
-            stats=message.stats,
-        )
+        return whereabouts(slot, self._clock.now() - self._clock.monotonic())
 
     async def list(self, queue: str | None, after: str, limit: int) -> Sequence[Whereabouts]:
         """Return those that were read here."""
@@ -341,27 +313,11 @@ class KinesisQueue(MessageQueue):
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Return how many of those that were read here wait and run."""
         self._check_open()
-        counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for _, slot in self._slots():
-            counted[slot.message.queue]["running" if slot.token else "waiting"] += 1
-        return {
-            queue: {"waiting": number["waiting"], "delayed": 0, "running": number["running"], "held": 0}
-            for queue, number in counted.items()
-        }
+        return counted(slot for _, slot in self._slots())
 
     def shards(self) -> Sequence[ShardView]:
         """Return the shards that are read here, and how far."""
-        return [
-            ShardView(
-                reader.shard,
-                reader.window.checkpoint or reader.hold.row.checkpoint,
-                reader.behind,
-                sum(1 for _ in reader.window),
-                reader.window.out,
-                reader.leaving_since is not None,
-            )
-            for reader in self._readers
-        ]
+        return [ShardView.of(reader) for reader in self._readers]
 
     # --- what workers tell each other ---------------------------------------------------------------------------------
 
