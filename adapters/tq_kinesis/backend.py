@@ -70,9 +70,6 @@ class KinesisBackend(Backend):
     async def release(self, receipts: Sequence[Receipt]) -> None:
         self._refuse()
 
-    async def finish(self, ids: Sequence[str]) -> None:
-        self._refuse()
-
     def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
         self._refuse()
 

@@ -3,7 +3,8 @@
 task_id       TEXT     the task, or flow, that the row is about; its key
 entity_id     TEXT     entity_type TEXT, task_type TEXT, queue_id TEXT: what it works on, and where
 status        TEXT     scheduled, processing, executed, failed, expired, ignored or cancelled
-version       INTEGER  only ever grows: ms of created_at × 2048 + generation × 4 + 0 scheduled, 1 processing, 2 ended; 0 at first
+version       INTEGER  only ever grows: ms of created_at × 2048 + generation × 4 + 0 scheduled, 1 processing, 2 ended;
+                       0 where it is scheduled for the first time
 created_at    REAL     seconds since 1970-01-01T00:00Z: `datetime(created_at, 'unixepoch')` makes it readable
 updated_at    REAL     as created_at
 payload       TEXT     JSON, or NULL

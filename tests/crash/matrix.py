@@ -123,12 +123,17 @@ def strike(home: str, scenario: str, fault: Fault, folder: Path, *, every: int =
 
 
 def _too_often(result: Result, calm: Result) -> list[str]:
-    """Tell which bodies ran more often than what went wrong explains."""
+    """Tell which bodies ran more often than what went wrong explains.
+
+    What a member starts bears ids that tell when the member was made: later, where something went wrong before.
+    """
     scenario, case = SCENARIOS[result.case.scenario], result.case
     if not scenario.keeps:
         return []
     extra = AGAIN.get(case.fault, 0)
-    runs, usual = result.runs, calm.runs
+    runs, usual = result.runs, Counter(calm.runs)
+    others = max((n for id, n in usual.items() if id not in runs), default=0)
+    usual.update({id: others for id in runs if id not in usual})
     return [f"task {id} ran {n} times, undisturbed {usual[id]}" for id, n in runs.items() if n > usual[id] + extra]
 
 

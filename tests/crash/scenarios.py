@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from tq.testing import Account, Faults, ProcessDiedError, Snapshot
 __all__ = ["SCENARIOS", "Scenario", "Stage", "executors_of"]
 
 T = TypeVar("T")
+MADE = datetime(2030, 1, 1, tzinfo=UTC)
 Step = dict[str, Any]
 ELSEWHERE = "elsewhere"
 """A queue that no worker of a scenario serves."""
@@ -48,7 +50,9 @@ class Stage:
                 await self.clock.sleep(0.5)
 
     async def add(self, *tasks: Task[Any]) -> None:
-        self.account.accept(*await self.do(lambda handler: handler.add_tasks(tasks)))
+        """Add tasks made at one instant, however often it is tried: their children then have the same ids each time."""
+        made = [replace(task, created_at=MADE) for task in tasks]
+        self.account.accept(*await self.do(lambda handler: handler.add_tasks(made)))
 
     async def flow(self, steps: Sequence[FlowStep], join: Join, key: str = "flow", **options: Any) -> str:
         """Start a flow from outside."""

@@ -73,7 +73,7 @@ async def test_without_a_barrier_a_flow_is_refused(clock: VirtualClock) -> None:
 async def test_a_task_cannot_take_the_id_of_a_step_or_of_a_join(url: str, clock: VirtualClock) -> None:
     """The step would be taken for written already, and its flow would wait for it until it was called lost."""
     stage = Stage()
-    flow = flow_id("handler", 0, "tonight")
+    flow = flow_id("handler", 0.0, 0, "tonight")
 
     @stage.executors.executor("parent", retries=0)
     async def parent(task: Task[Any], actions: Actions) -> None:

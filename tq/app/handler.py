@@ -323,7 +323,7 @@ class TaskHandler:
     async def run(self, *, signals: bool = True) -> None:
         """Run tasks until stopped; SIGTERM and SIGINT drain, a second one ends the process at once.
 
-        Afterwards signals are heard as before. Beside a server that listens itself: `signals=False`, or `start` and `stop`.
+        Afterwards signals are heard as before. Beside a server that listens: `signals=False`, or `start` and `stop`.
 
         Raises:
             BackendError: whatever else ended the worker; its tasks run elsewhere when their leases have run out.

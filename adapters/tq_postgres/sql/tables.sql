@@ -194,7 +194,7 @@ CREATE TABLE tq_late (
 -- task_id      the task, or flow, that the row is about; its key
 -- entity_id    entity_type, task_type, queue_id: what it works on, and where
 -- status       scheduled, processing, executed, failed, expired, ignored or cancelled
--- version      only ever grows: ms of created_at × 2048 + generation × 4 + 0 scheduled, 1 processing, 2 ended; 0 at first
+-- version      only ever grows: ms of created_at × 2048 + generation × 4 + 0 scheduled, 1 processing, 2 ended
 -- created_at   seconds since 1970-01-01T00:00Z, as is updated_at: `to_timestamp(created_at)` makes it readable
 -- payload      JSON, or NULL, as is result
 -- error        text, or NULL
