@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # asyncpg's own classes take no parameters
 else:
     Row = Connection = Lent = Pool = Any
 
-__all__ = ["Connection", "Lent", "Pool", "Row", "check_version", "connect", "make_pool"]
+__all__ = ["Connection", "Lent", "Pool", "Row", "check_version", "connect", "make_pool", "reading"]
 
 _LEAST_VERSION = 13
 
@@ -34,15 +35,29 @@ async def connect(settings: PostgresSettings) -> Connection:
         BackendError: and its branches, as `tq_postgres.errors` maps them.
         ConfigurationError: the URL cannot be read.
     """
-    with mapped(settings.place):
-        try:
-            return await asyncpg.connect(settings.dsn, **_options(settings))
-        except ValueError:  # it shows a part of the URL, which may be a part of the password
-            raise _unreadable(settings) from None
+    with reading(settings):
+        return await asyncpg.connect(settings.dsn, **_options(settings))
 
 
 async def make_pool(settings: PostgresSettings, made: Callable[[Connection], Coroutine[Any, Any, None]]) -> Pool:
-    """Open a pool, which makes connections as they are needed; `made` is told of each.
+    """Make a pool, which opens connections as they are needed; `made` is told of each.
+
+    What `connect` raises is raised by the first that is asked for, within `reading`.
+    """
+    pool = asyncpg.create_pool(
+        settings.dsn,
+        min_size=0,  # else it logs every try to replace its last one, for as long as the server is away
+        max_size=settings.pool_size,
+        init=cast("Any", made),  # the stubs ask for the name of its argument
+        reset=_leave_as_it_is,
+        **_options(settings),
+    )
+    return await pool
+
+
+@contextmanager
+def reading(settings: PostgresSettings) -> Generator[None]:
+    """Say what is wrong where the URL is read: by the first connection that is opened.
 
     Raises:
         BackendError: and its branches, as `tq_postgres.errors` maps them.
@@ -50,16 +65,8 @@ async def make_pool(settings: PostgresSettings, made: Callable[[Connection], Cor
     """
     with mapped(settings.place):
         try:
-            pool = asyncpg.create_pool(
-                settings.dsn,
-                min_size=0,  # else it logs every try to replace its last one, for as long as the server is away
-                max_size=settings.pool_size,
-                init=cast("Any", made),  # the stubs ask for the name of its argument
-                reset=_leave_as_it_is,
-                **_options(settings),
-            )
-            return await pool
-        except ValueError:  # as above
+            yield
+        except ValueError:  # it shows a part of the URL, which may be a part of the password
             raise _unreadable(settings) from None
 
 

@@ -13,7 +13,7 @@ from tq.clock import Clock, apart
 from tq.errors import BackendError
 from tq.lifecycle import OneProcess
 
-from .connection import Connection, Lent, Pool, Row, check_version, make_pool
+from .connection import Connection, Lent, Pool, Row, check_version, make_pool, reading
 from .errors import lost_a_race, mapped
 from .inline import Inline
 from .listener import Listener
@@ -136,7 +136,7 @@ class Database:
             if self._pool is None:
                 pool = await make_pool(self.settings, self._made)
                 try:
-                    with mapped(self.place):
+                    with reading(self.settings):
                         async with pool.acquire() as connection:
                             check_version(self.place, connection.get_server_version())
                             await self._compare_clocks(connection)
