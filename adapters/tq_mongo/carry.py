@@ -205,7 +205,8 @@ class Carrier:
             for id, entry in touching.items()
         }
         known, closed = await self._marks.take(steps)
-        again = [id for id, it in known.items() if touching[id].again and it.get("closed_by") == touching[id].key]
+        redone = {entry.key for entry in entries if entry.again}  # in whatever order they were taken over
+        again = [id for id, it in known.items() if it.get("closed_by") in redone]
         return [known[id] for id in dict.fromkeys([*closed, *again])]
 
     async def _release(self, closed: Iterable[Document], entries: Sequence[Entry], brought: Brought) -> None:

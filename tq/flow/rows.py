@@ -38,7 +38,12 @@ REPLAYS = 1 << 10
 
 
 def flow_version(created_at: float, generation: int, replays: int, status: TaskStatus) -> int:
-    """Return the version of a flow's row: what its join came to when it was run again by hand is newer (D-50)."""
+    """Return the version of a flow's row: what its join came to when it was run again by hand is newer (D-50).
+
+    The first row replaces nothing: its flow may have been started before, at another instant, by half.
+    """
+    if not generation and status is TaskStatus.PROCESSING:
+        return 1
     return projection_version(created_at, generation * REPLAYS + min(replays, REPLAYS - 1), status)
 
 
