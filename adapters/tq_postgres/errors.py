@@ -85,8 +85,8 @@ def mapped(place: str) -> Generator[None, None, None]:
     except asyncpg.InterfaceError as error:
         kind = BackendUnavailableError if "clos" in str(error) else BackendError  # closed, or closing
         raise kind(f"{place}: {error}") from error
-    except asyncpg.InternalClientError as error:
-        raise BackendError(f"{place}: {error}") from error
+    except asyncpg.InternalClientError as error:  # a connection whose server ended it amid a statement
+        raise BackendUnavailableError(f"{place} broke off the connection: {error}") from error
     except TimeoutError as error:
         raise BackendUnavailableError(
             f"{place} did not answer in time; see that it runs and has not too much to do, or raise command_timeout"

@@ -27,7 +27,7 @@ WHERE = {
     "memory": "all in one process",
     "sqlite": "one file, opened by every process anew",
     "redis": "one server, to which every process connects anew",
-    "mongo": "the same, on the emulator; each command is struck, of which a call makes several",
+    "mongo": "on the emulator; its commands are struck, several to a call",
     "servers": "queue, store, flows and rows on a server each",
     "stream": "the same; the queue cannot delay, and delivers again",
     "memory+sqlite": "the queue in memory, all else in a SQLite file",
