@@ -71,11 +71,7 @@ class PostgresBackend(Backend):
         return delivery._replace(token=token, place=Place.STORE) if moved else None
 
     def keeper(self) -> AbstractAsyncContextManager[Keeper]:
-        return (
-            SharedKeeper(self.database)
-            if self.database.clock.virtual
-            else OwnKeeper(self.settings, self.database.clock)
-        )
+        return SharedKeeper(self.database) if self.database.clock.virtual else OwnKeeper(self.settings)
 
     async def release(self, receipts: Sequence[Receipt]) -> None:
         if receipts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from tq.clock import Clock
 from tq.model import Delivery, Renewal
 from tq.ports import Keeper
 
@@ -20,15 +19,10 @@ __all__ = ["OwnKeeper", "SharedKeeper"]
 
 
 class OwnKeeper(Keeper):
-    """Shares nothing with the backend: neither a stalled event loop nor a full pool stops it.
+    """Shares nothing with the backend: neither a stalled event loop nor a full pool stops it."""
 
-    A server that does not answer is waited for no longer than half of the lease, and asked over another connection
-    then: a third of it may be over before, and there is time for both.
-    """
-
-    def __init__(self, settings: PostgresSettings, clock: Clock) -> None:
+    def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings
-        self._clock = clock
         self._schema = Schema(settings)
         self._connection: Connection | None = None
 
@@ -48,13 +42,12 @@ class OwnKeeper(Keeper):
         sql, args = self._schema.sql(renewing.statement.text), renewing.statement.args
         try:
             with mapped(self._settings.place):
-                async with self._clock.timeout(lease / 2):
-                    if self._connection is None or self._connection.is_closed():
-                        self._connection = await connect(self._settings)
-                    # As `Database` does: the last plan was made long ago.
-                    await self._connection.execute("DISCARD PLANS")
-                    [row] = await self._connection.fetch(sql, *args)
-        except BaseException:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(self._settings)
+                # As `Database` does: the last plan was made long ago.
+                await self._connection.execute("DISCARD PLANS")
+                [row] = await self._connection.fetch(sql, *args)
+        except BaseException:  # given up, too: the next call goes over another connection
             self._leave()
             raise
         return renewing.answer(row)

@@ -29,7 +29,11 @@ LAST_WAIT = 10.0
 
 
 class LeaseKeeper(Service):
-    """Renews what `held` returns every third of the lease; tells `renewed` what came of it."""
+    """Renews what `held` returns every third of the lease; tells `renewed` what came of it.
+
+    A server that does not answer is waited for no longer than half of the lease: a third of it may be over before, and
+    it can be asked again, over another connection, before the lease is over.
+    """
 
     def __init__(
         self,
@@ -96,7 +100,12 @@ class LeaseKeeper(Service):
         if not held:
             return None
         try:
-            return await keeper.renew(held, self._lease)
+            async with self._clock.timeout(self._lease / 2):
+                return await keeper.renew(held, self._lease)
+        except TimeoutError:
+            log.warning("leases could not be renewed, trying again: %s did not answer in time", self._backend.name)
+            self._next_round = now + self._again
+            return None
         except Exception as error:  # noqa: BLE001 -- as below
             log.warning("leases could not be renewed, trying again: %s", error)
             self._next_round = now + self._again
