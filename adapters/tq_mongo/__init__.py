@@ -10,7 +10,7 @@ lives to do it. Due times and leases go by the server's own clock.
     documents   documents changes · flows marks           a task and a flow: pure; and what members brought
                 records ledger lanes leases               endings kept; outcomes, plans, notes; order; receipts
     ground      database table swap client schema wire    commands, changes that nobody overtakes, collections, bytes
-                errors settings bell inline driver
+                errors settings bell driver
 
 Both drivers serve: PyMongo's `AsyncMongoClient`, which `open` uses, and Motor's client. Of a replica set neither change
 streams nor transactions are used.

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from tq.clock import Clock
 from tq.errors import BackendError
+from tq.inline import Inline
 from tq.lifecycle import OneProcess
 
 from .bell import Bell
 from .client import Client, close, connect
 from .errors import mapped
-from .inline import Inline
 from .schema import Schema
 from .settings import MongoSettings
 from .table import Table

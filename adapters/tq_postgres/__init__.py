@@ -7,7 +7,7 @@ statement, and so one transaction and one round trip: it calls functions of ours
     commit      trial statement                        one batch as one statement, without what it cannot carry out
     guest                                              the same inside a transaction of the user's own
     sql/        tables · messages leases claims · flows endings · shards sharing     what is done, and why it is safe
-    beside      listener keeper sweeper inline         waking, renewing, sweeping up; virtual time
+    beside      listener keeper sweeper                waking, renewing, sweeping up
     ground      database connection schema shapes errors settings
 """
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from tq.clock import Clock, apart
 from tq.errors import BackendError
+from tq.inline import Inline
 from tq.lifecycle import OneProcess
 
 from .connection import Connection, Lent, Pool, Row, check_version, make_pool, reading
 from .errors import lost_a_race, mapped
-from .inline import Inline
 from .listener import Listener
 from .schema import Schema
 from .settings import PostgresSettings

@@ -1,4 +1,4 @@
-"""Virtual time: calls are made while the caller's loop stands still, on a loop in a thread of its own."""
+"""For adapters in virtual time: calls to a server are made while the caller's loop stands still, on a loop apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Inline:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tq-mongo-inline", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tq-inline", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
