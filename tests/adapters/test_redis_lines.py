@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.redis_servers import server_in, servers_folder
-from tests.servers import free_port
+from tests.servers import free_port, missing
 from tq.clock import Clock
 from tq.errors import BackendUnavailableError
 from tq.model import Claim, Message
@@ -46,7 +46,7 @@ async def test_tls_serves_whom_it_can_show_a_certificate_that_is_trusted(clock: 
 def certified(path: Path) -> tuple[Path, Path]:
     """Make a certificate that vouches for itself, and its key."""
     if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
+        missing("openssl", "openssl")
     certificate, key = path / "server.crt", path / "server.key"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tq -addext subjectAltName=IP:127.0.0.1"
     subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
